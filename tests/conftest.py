@@ -12,6 +12,8 @@ from tests.order import BesideEachOther, longest_first
 
 # A composed config is tens of thousands of objects; by default a fifth of the time of such tests goes to looking at them.
 gc.set_threshold(20_000, 20, 20)
+MODULES = 300  # new ones
+_aside = 0  # modules that were there when objects were last set aside
 
 
 def pytest_configure(config):
@@ -36,8 +38,21 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
+    set_aside_what_was_imported()
+
+
+def pytest_runtest_setup(item):
+    if len(sys.modules) - _aside > MODULES:
+        set_aside_what_was_imported()
+
+
+def set_aside_what_was_imported():
+    """What was imported stays: it need not be looked at again, which takes a quarter of a second with torch and diffusers, at each close
+    of a stage. Of what tests hold only circles suffer, and models that a fixture holds are few and tiny."""
+    global _aside
     gc.collect()
-    gc.freeze()  # what was imported stays: it need not be looked at again
+    gc.freeze()
+    _aside = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,8 @@ def alone(tmp_path: Path, folder: StageFolder) -> list[str]:
 
 
 def events(folder: StageFolder, name: str) -> list[dict]:
-    return [e for e in read_events(folder.path) if e["event"] == name]
+    """Those of this name, of all workers, as they came; files of events sort by process numbers, which may begin anew."""
+    return sorted((e for e in read_events(folder.path) if e["event"] == name), key=lambda e: e["time"])
 
 
 def wait_for(what: Callable[[], T], seconds: float = 300) -> T:

@@ -132,22 +132,25 @@ def readable(error: Exception) -> str:
 
 def typed(tree: DictConfig) -> root.Config:
     """The composed tree as config classes, interpolations resolved. A value that is nowhere given is an InputError."""
+    try:
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as e:
+        raise InputError(_lacking(tree) or readable(e)) from e
+    for name, value in vars(config).items():
+        _check_option(name, value)
+    return from_schema(config)
+
+
+def _lacking(tree: DictConfig) -> str:
+    """What has no value in the tree, and where it gets one; empty if all has."""
     missing = sorted(OmegaConf.missing_keys(tree))
     unknown = [m.split(".")[2] for m in missing if m.startswith("recipe.stages.") and m.endswith(".kind")]
     if unknown:  # a group adds to a stage of the recipe by its name, as prompts=hirpg does
         groups = f"prompts={tree.prompts.maker}"
-        raise InputError(
+        return (
             f"recipe={tree.recipe.name}: has no stage {unknown[0]!r}, to which {groups} or another setting adds; choose recipe=class_images"
         )
-    if missing:
-        raise InputError(f"{', '.join(missing)}: no value; set it on the command line or in the YAML of its group")
-    try:
-        config = OmegaConf.to_object(tree)
-    except OmegaConfBaseException as e:
-        raise InputError(readable(e)) from e
-    for name, value in vars(config).items():
-        _check_option(name, value)
-    return from_schema(config)
+    return f"{', '.join(missing)}: no value; set it on the command line or in the YAML of its group" if missing else ""
 
 
 def _check_option(group: str, value: Any) -> None:

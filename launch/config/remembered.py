@@ -11,16 +11,18 @@ import os
 import pickle
 import types
 from collections.abc import Hashable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import hydra._internal.defaults_list
 import hydra._internal.hydra
 import omegaconf._utils
 import omegaconf.base
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.default_element import ResultDefault
+from hydra.core.default_element import InputDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
@@ -28,6 +30,7 @@ from omegaconf import DictConfig
 FILES, TREES, TEXTS = 512, 64, 4096  # how many are kept: more than a sweep has, and a few megabytes
 IMMUTABLE = ("pkg", "structured")  # where Hydra's own files and our types come from
 _results: dict[Hashable, ConfigResult | None] = {}
+_configs: dict[Hashable, tuple[ConfigResult, "_Frozen"]] = {}  # by the identity of a result, which is held
 _trees: dict[Hashable, "_Frozen"] = {}
 
 
@@ -85,7 +88,12 @@ class _Copies(CachingConfigRepository):
     """A repository whose results may be changed."""
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        return copy.deepcopy(super().load_config(config_path))
+        result = super().load_config(config_path)
+        if result is None or not isinstance(result.config, DictConfig):
+            return copy.deepcopy(result)
+        if id(result) not in _configs:
+            _keep(_configs, id(result), (result, _Frozen(result.config)), FILES)
+        return replace(result, config=_configs[id(result)][1].thawed(), header=dict(result.header))
 
 
 class _Frozen:
@@ -128,6 +136,17 @@ def register() -> None:
     """Have Hydra use this loader, and OmegaConf remember how interpolations are parsed. Safe to call twice."""
     hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]
     omegaconf.base.parse = omegaconf._utils.parse = _parsed
+    hydra._internal.defaults_list._create_interpolation_map = _choices
+
+
+_create_interpolation_map = hydra._internal.defaults_list._create_interpolation_map
+
+
+def _choices(overrides: Any, defaults_list: list[InputDefault], self_added: bool) -> DictConfig | None:
+    """What interpolations of a defaults list are resolved with; for a list without any, as nearly all are, nobody asks."""
+    if not any(d.is_interpolation() for d in defaults_list):
+        return None
+    return _create_interpolation_map(overrides, defaults_list, self_added)
 
 
 @lru_cache(TEXTS)

@@ -33,13 +33,28 @@ def modules(source: Path = SOURCE, top: str = "synth") -> Iterator[str]:
 
 def digest(source: Path = SOURCE) -> str:
     """sha256 of the modules of synth below a folder, the first 12 digits. One that cannot be read counts by its name: who imports it says
-    what is wrong with it."""
-    whole = hashlib.sha256()
-    for name in modules(source):
-        whole.update(f"{name}\0".encode())
-        with contextlib.suppress(OSError), open(os.path.join(source, name), "rb") as f:
-            whole.update(hashlib.sha256(f.read()).digest())
-    return whole.hexdigest()[:12]
+    what is wrong with it. A process reads the files once, and again when one of them is another by what its folder says."""
+    there = [(name, _as_it_is(os.path.join(source, name))) for name in modules(source)]
+    known = _digests.get(source)
+    if known is None or known[0] != there:
+        whole = hashlib.sha256()
+        for name, _ in there:
+            whole.update(f"{name}\0".encode())
+            with contextlib.suppress(OSError), open(os.path.join(source, name), "rb") as f:
+                whole.update(hashlib.sha256(f.read()).digest())
+        known = _digests[source] = there, whole.hexdigest()[:12]
+    return known[1]
+
+
+_digests: dict[Path, tuple[list, str]] = {}  # folder -> what was read there, and its digest
+
+
+def _as_it_is(path: str) -> tuple[int, ...] | None:
+    """What changes with a file's bytes, however it is edited; None where nothing can be said."""
+    with contextlib.suppress(OSError):
+        s = os.stat(path)
+        return s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
+    return None
 
 
 @cache

@@ -13,12 +13,12 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.keys import dump
 from synth.numerics import EXACT, FAST
 from synth.run import loop
-from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
 from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
+from tests.stages import events
 
 
 @dataclass
@@ -103,7 +103,7 @@ def test_thoughts_and_an_answer_that_was_cut_off_are_no_caption_and_marks_are_cu
     assert loop.Worker(folder, 0, 1).run() == EXIT_OK
     row = next(r for r in records(folder).values() if r["class"] == name)
     assert [r["reason"] for r in row["rejected"]] == ["thinking", "cut_off"] and row["caption"] == f"A {name} here."
-    stop = [e for e in read_events(folder.path) if e["event"] == "stop"][-1]
+    stop = events(folder, "stop")[-1]
     assert stop["refused"] == {"thinking": 1, "cut_off": 1} and stop["cut"] == {"thoughts": 2, "control tokens": 1}
 
 
@@ -183,7 +183,7 @@ def test_the_words_of_answers_that_hold_no_caption_are_kept_with_the_record_the_
     assert thought == [{"caption": "", "reason": "thinking", "attempt": 0, "said": "<think>A cat? Hm."}]
     with folder.reader(0) as unit:
         assert list(unit.index.tombstones.values()) == ["refused_by_server (HTTP 500: bad token [id 17])"]
-    stop = [e for e in read_events(folder.path) if e["event"] == "stop"][-1]
+    stop = events(folder, "stop")[-1]
     assert stop["said"] == {"thinking": "<think>A cat? Hm.", "refused_by_server": refused.text}
 
 
@@ -202,7 +202,7 @@ def test_a_wider_range_of_classes_asks_only_for_what_no_narrower_run_has(stage):
     wide = stage({}, slots=25, chosen=range(5))
     assert asked(wide) == 10
     assert [wide.unit_path(u).read_bytes() for u in range(5)] == [fresh.unit_path(u).read_bytes() for u in range(5)]
-    assert [e["taken_over"] for e in read_events(wide.path) if e["event"] == "stop"] == [15]
+    assert [e["taken_over"] for e in events(wide, "stop")] == [15]
     assert asked(stage({}, slots=10, chosen=range(2))) == 0  # and a narrower one has all of it there
 
 
