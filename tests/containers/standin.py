@@ -84,7 +84,7 @@ def closure(*names: str, where: Sequence[str] = ()) -> Iterator[Distribution]:
 def _make(name: str, folder: Path, parts: list[Distribution]) -> None:
     python = "python{}.{}".format(*sys.version_info)
     packages = folder / "packages"
-    copy(parts, packages, without=["include"])  # half of all files, of which nothing is compiled there
+    copy(parts, packages, without=["include", "tests"])  # most of all files, and nothing is compiled or tested there
     (folder / "vllm").write_text(VLLM)
     hooks = [
         f'test -x "$1/usr/bin/{python}"',  # or the torch of this environment would not run there
