@@ -128,7 +128,7 @@ def drain(found: Sequence[Job], patience: float, tell: Callable[[str], None]) ->
 
 def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None], more: Sequence[Path] = ()) -> int:
     """Cancel the jobs of all stages below a path, and below more of them; the exit code."""
-    jobs_there = live_jobs(list(dict.fromkeys(stage for place in (path, *more) for stage in find_stages(place))), tell)
+    jobs_there = live_jobs(list(dict.fromkeys(stage for place in (path, *more) for stage in find_stages(place, tell))), tell)
     found, silent, left = jobs_there.live, jobs_there.silent, jobs_there.left
     if silent and not jobs_there.answered:
         raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")

@@ -53,7 +53,7 @@ def duration(seconds: float) -> str:
 
 def look(path: Path, slurm: bool = True) -> list[tuple[StageReport, StageJobs]]:
     """All stages below a path. A folder that cannot be read is left out, unless it is the only one."""
-    reports, folders = [], find_stages(path)
+    reports, folders = [], find_stages(path, warn)
     for folder in folders:
         try:
             report = report_on(folder)

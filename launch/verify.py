@@ -42,13 +42,14 @@ def stages_at(path: Path) -> list[tuple[Path, StageFolder | InputError | StoreEr
     if (Path(path) / MARKER).exists():
         folder = stage_of(path)
         return [(folder.path, folder)]
-    stages = []
-    for place in find_stages(path):
+    closed: list[str] = []
+    stages: list[tuple[Path, StageFolder | InputError | StoreError]] = []
+    for place in find_stages(path, closed.append):
         try:
             stages.append((place, StageFolder.open(place)))
         except (InputError, StoreError) as e:
             stages.append((place, e))
-    return stages
+    return stages + [(Path(path), StoreError(what)) for what in closed]
 
 
 def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int], None]) -> list[tuple[Findings, list[str]]]:

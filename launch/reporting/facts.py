@@ -106,7 +106,7 @@ def gather(path: Path, tell: Tell, co2: float | None = None, now: Callable[[], f
             notes.append(what)
             tell(what)
 
-    folders = find_stages(path)
+    folders = find_stages(path, note)
     apart = told_apart(folders)
     left = FILES
     stages = []

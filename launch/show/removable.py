@@ -99,10 +99,10 @@ def find(path: Path, asked: Asked, in_use: Callable[[StageFolder], str], now: fl
 def read_stages(path: Path) -> Stages:
     """The stages below a path, and what all those in the runs folder around it are made of."""
     path = Path(os.path.abspath(path))
-    below = find_stages(path)
+    below = find_stages(path, lambda what: None)  # the folder around it is looked at, too
     root = path.parent.parent if path in below else path.parent if any(p.parent == path for p in below) else path
     found, mine = Stages(), set(below)
-    for place in dict.fromkeys([*find_stages(root), *below]):
+    for place in dict.fromkeys([*find_stages(root, found.unread.append), *below]):
         try:
             if place.is_symlink():
                 raise InputError(f"{place}: is a link; what it leads to is cleaned where it is")

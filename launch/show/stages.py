@@ -23,6 +23,7 @@ LINES = 8  # of a traceback
 REMOVING = ".removing-"  # how the name of a folder begins that launch/clean.py is removing
 AT_MOST = 2000  # leases that are read
 SPENT = ("requests", "retries", "alone", "tokens_in", "tokens_out", "price")  # what engines that ask a server count
+OF_THE_DISK = "lost+found"  # at the root of a file system, for nobody to read
 
 
 @dataclass(frozen=True)
@@ -100,18 +101,30 @@ class StageReport:
         return sum(h.state == "live" for h in self.held)
 
 
-def find_stages(path: Path) -> list[Path]:
-    """Stage folders at, in or two levels below a path (RUNS_DIR, RUNS_DIR/<dataset> or a stage), upstreams first by age."""
+def find_stages(path: Path, tell: Callable[[str], object]) -> list[Path]:
+    """Stage folders at, in or two levels below a path (RUNS_DIR, RUNS_DIR/<dataset> or a stage), upstreams first by age.
+
+    tell: of folders that may not be read, in which a stage may be. If they are all that is there, that is a StoreError.
+    """
     path = Path(os.path.abspath(path))  # a stage has its name also where it is the folder that one stands in
-    places = [path, *(p for p in (*path.glob("*/"), *path.glob("*/*/")) if not p.name.startswith(REMOVING))]
+    below = (*path.glob("*/"), *path.glob("*/*/"))
+    places = [path, *(p for p in below if not p.name.startswith(REMOVING) and p.name != OF_THE_DISK)]
     folders = [p for p in places if os.path.lexists(p / "stage.json")]  # a link that leads nowhere is told, too
+    found = set(folders)
+    closed = [
+        f"{p}: cannot be read{owned(p, errno.EACCES)}; whether a stage is there is not known"
+        for p in places
+        if not found & {p, p.parent} and p.is_dir() and not os.access(p, os.R_OK | os.X_OK)
+    ]
     if not folders:
-        if closed := next((p for p in (path, *path.glob("*/")) if p.is_dir() and not os.access(p, os.R_OK | os.X_OK)), None):
-            raise StoreError(f"{closed}: cannot be read{owned(closed, errno.EACCES)}; whether a stage is there is not known")
+        if closed:
+            raise StoreError(closed[0])
         raise InputError(
             f"{path}: no stage here; give a runs folder (runs), a dataset's (runs/<dataset>) or a stage's "
             "(runs/<dataset>/<stage>-<fingerprint>)"
         )
+    for what in closed:
+        tell(what)
     return sorted(folders, key=lambda p: (p.parent, (p / "stage.json").lstat().st_mtime, p.name))
 
 

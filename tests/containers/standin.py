@@ -45,7 +45,8 @@ def buildah(*words: str | Path, check: bool = True, **more) -> subprocess.Comple
     """A failure raises with what it said."""
     STORE.mkdir(parents=True, exist_ok=True)
     command = ["buildah", "--root", STORE / "root", "--runroot", STORE / "run", *DRIVER, *words]
-    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, **more)
+    env = os.environ | {"TMPDIR": str(STORE)}  # layers are written there on their way: more than fits into memory
+    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, env=env, **more)
     if check and done.returncode:
         raise RuntimeError(f"{shlex.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     return done
@@ -57,7 +58,7 @@ def base() -> str:
     facts = [DEBIAN, VLLM, platform.python_version_tuple()[:2], sorted(f"{d.metadata['Name']} {d.version}" for d in parts)]
     name = f"localhost/standin:{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
     if not there(name):
-        with tempfile.TemporaryDirectory(prefix="standin-") as folder:
+        with tempfile.TemporaryDirectory(prefix="standin-", dir=STORE) as folder:  # on the disk of our packages, as links
             _make(name, Path(folder), parts)
     return name
 

@@ -203,7 +203,7 @@ def test_an_interrupted_clean_leaves_no_half_stage_and_the_next_one_goes_on(runs
     with pytest.raises(KeyboardInterrupt):
         run(root, "--unused", "--yes")
     monkeypatch.setattr(shutil, "rmtree", real)
-    assert len(find_stages(root)) == 3 and len(list(root.glob(".removing-*"))) == 2
+    assert len(find_stages(root, pytest.fail)) == 3 and len(list(root.glob(".removing-*"))) == 2
     assert run(root, "--yes") == EXIT_OK
     assert "left by a clean that was interrupted" in capsys.readouterr().out and not list(root.glob(".removing-*"))
 

@@ -6,15 +6,18 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from launch import report, status, verify
+from launch.show import removable
 from launch.show.stages import ends, find_stages, rate, report_on
 from launch.slurm import jobs, submissions
 from launch.slurm.jobs import StageJobs
 from launch.status import _sources, duration, look, main, render
-from synth.errors import InputError, StoreError
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
 from synth.host.slurm import Seen
 from synth.run.loop import Worker
 from synth.store import leases
@@ -107,16 +110,39 @@ def test_durations_are_told_in_two_units_at_most(seconds, words):
 
 def test_stages_are_found_from_the_runs_folder_a_dataset_or_a_stage(tmp_path):
     folders = [probe(tmp_path / name).path for name in ("birds", "cars")]
-    assert find_stages(tmp_path) == folders and find_stages(tmp_path / "cars") == folders[1:] and find_stages(folders[0]) == folders[:1]
+    found = partial(find_stages, tell=pytest.fail)
+    assert found(tmp_path) == folders and found(tmp_path / "cars") == folders[1:] and found(folders[0]) == folders[:1]
     with pytest.raises(InputError, match="no stage here"):
-        find_stages(tmp_path / "nowhere")
+        found(tmp_path / "nowhere")
 
 
 def test_a_folder_that_may_not_be_read_is_not_said_to_hold_no_stage(tmp_path, monkeypatch):
     (tmp_path / "birds").mkdir()
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / "birds")  # root may read all
     with pytest.raises(StoreError, match=r"birds: cannot be read.* is not known"):
-        find_stages(tmp_path)
+        find_stages(tmp_path, pytest.fail)
+
+
+@pytest.mark.parametrize("closed", ["birds", "cars/images-0123456789ab"])
+def test_a_folder_that_may_not_be_read_among_others_is_told_by_every_command(tmp_path, monkeypatch, capsys, closed):
+    stage = probe(tmp_path / "cars")
+    assert Worker(stage, 0, 1).run() == EXIT_OK
+    (tmp_path / closed).mkdir()
+    (tmp_path / "lost+found").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path not in (tmp_path / closed, tmp_path / "lost+found", stage.path / "units"))
+    for command in (status, report, verify):
+        code = command.main([str(tmp_path)])
+        said = capsys.readouterr()
+        told = [line for line in (said.out + said.err).splitlines() if "cannot be read" in line]
+        assert code == (EXIT_BAD_INPUT if command is verify else EXIT_OK)
+        assert (
+            len(told) == 1
+            and str(tmp_path) in told[0]
+            and f"{closed}: cannot be read" in told[0]
+            and "whether a stage is there is not known" in told[0]
+        )
+    assert [p.path for p in removable.read_stages(stage.path).below] == [stage.path]
+    assert len(removable.read_stages(stage.path).unread) == 1  # nothing goes that a stage there may be made of
 
 
 def test_a_stage_that_is_named_by_a_dot_has_its_jobs(tmp_path, monkeypatch):
@@ -124,7 +150,7 @@ def test_a_stage_that_is_named_by_a_dot_has_its_jobs(tmp_path, monkeypatch):
     folder = probe(tmp_path).path
     submissions.intend(folder, 1)
     monkeypatch.chdir(folder)
-    assert find_stages(Path()) == find_stages(Path("../../") / folder.parent.name / folder.name) == [folder]
+    assert [find_stages(p, pytest.fail) for p in (Path(), Path("../../") / folder.parent.name / folder.name)] == [[folder]] * 2
 
 
 def test_a_torn_stage_does_not_hide_the_others(tmp_path, capsys):
