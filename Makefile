@@ -25,10 +25,9 @@ judge: $(VENV)/.installed
 	  features.model=$(TINY_CLIP) judge.real=$(JUDGED)/real judge.test=$(JUDGED)/test $(ARGS)
 	@$(BIN)/python launch/report.py runs/pictures --out runs/judge.html --out runs/judge.parquet
 
-# six processes on two cores: half of them begin with tests that wait, for the clocks of Slurm (tests/order.py). Their files lie in memory
-# where it has room: a fifth less CPU time
+# six processes on two cores: half of them begin with tests that wait, for the clocks of Slurm (tests/order.py)
 test: $(VENV)/.installed
-	TMPDIR="$$(sh tests/place.sh)" $(BIN)/python -m pytest -n 6 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

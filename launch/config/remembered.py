@@ -136,7 +136,7 @@ def register() -> None:
     """Have Hydra use this loader, and OmegaConf remember how interpolations are parsed. Safe to call twice."""
     hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]
     omegaconf.base.parse = omegaconf._utils.parse = _parsed
-    hydra._internal.defaults_list._create_interpolation_map = _choices
+    hydra._internal.defaults_list._create_interpolation_map = _choices  # type: ignore[assignment]
 
 
 _create_interpolation_map = hydra._internal.defaults_list._create_interpolation_map

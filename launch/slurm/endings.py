@@ -155,7 +155,8 @@ def _said(stops: Sequence[tuple[str, str]], logs: Mapping[str, Path]) -> str:
 def _states(tasks: Sequence[Ended]) -> str:
     ends = Counter(f"{t.state}{f', exit code {t.code}' if t.code else ''}" for t in tasks if t.state != "COMPLETED")
     killed = "; SIGKILL is what the kernel sends where memory is full: see cluster.mem" if any(t.code in KILLED for t in tasks) else ""
-    return f"jobs ended as {', '.join(f'{n} x {end}' for end, n in ends.items())}{killed}" if ends else ""
+    by_hand = "; scancel ends no run, its gates go on: launch/cancel.py does" if any(t.state == "CANCELLED" for t in tasks) else ""
+    return f"jobs ended as {', '.join(f'{n} x {end}' for end, n in ends.items())}{killed}{by_hand}" if ends else ""
 
 
 def _jobs(jobs: Sequence[str]) -> str:

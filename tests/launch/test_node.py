@@ -184,8 +184,8 @@ def test_an_error_of_a_file_while_a_stage_runs_is_told_as_trouble_or_shown_whole
 
 
 def test_two_machines_share_a_stage_and_both_end_when_it_is_whole(tmp_path):
-    folder = probe(tmp_path, slots=40)
-    held = leases.create(folder.lease_path(0), 0, 0, leases.Owner.me())  # not whole before the workers of both are there
+    folder = probe(tmp_path, slots=40, sleep=0.5)  # a machine that comes late finds work for both of its workers ..
+    held = leases.create(folder.lease_path(0), 0, 0, leases.Owner.me())  # .. and the stage not whole
     nodes = [start(folder, n, 2) for n in (0, 1)]
     until(lambda: len(named(folder, "start")) == 4)
     held.release()

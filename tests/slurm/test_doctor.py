@@ -18,8 +18,8 @@ def doctor(cluster: Cluster, runs, *args: str, code: int = 0) -> dict[str, dict]
     return {r["what"]: r for r in json.loads(done.stdout)["rows"]}
 
 
-def test_the_trial_is_a_job_on_the_partition_and_what_the_site_says_is_told(cluster: Cluster, tmp_path):
-    runs, python = tmp_path / "runs", blind_python(tmp_path)
+def test_the_trial_is_a_job_on_the_partition_and_what_the_site_says_is_told(cluster: Cluster, tmp_path, disk):
+    runs, python = disk / "runs", blind_python(tmp_path)
     rows = doctor(cluster, runs, f"cluster.stages.images.python={python}", "cluster.stages.images.gpu_mem_gb=24")
     settle(cluster)
     assert rows["GPUs (images)"]["verdict"] == "ok" and "gpu:4 in main" in rows["GPUs (images)"]["found"]
@@ -32,7 +32,7 @@ def test_the_trial_is_a_job_on_the_partition_and_what_the_site_says_is_told(clus
     assert [p.suffix for p in (runs / ".doctor").iterdir()] == [".json"], "the folder of the trial is gone"
 
 
-def test_a_partition_that_is_not_there_ends_it_before_a_job(cluster: Cluster, tmp_path):
-    rows = doctor(cluster, tmp_path / "runs", "cluster.partition=mian", code=65)
+def test_a_partition_that_is_not_there_ends_it_before_a_job(cluster: Cluster, disk):
+    rows = doctor(cluster, disk / "runs", "cluster.partition=mian", code=65)
     assert "did you mean main" in rows["partition (images)"]["fix"] and rows["sbatch (images)"]["verdict"] == "wrong"
     assert rows["trial"]["verdict"] == "unknown" and not cluster.run("squeue", "-h", "-a").stdout.strip()

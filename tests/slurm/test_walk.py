@@ -21,8 +21,8 @@ def tool(cluster: Cluster, name: str, *args: object) -> str:
     return done.stdout
 
 
-def test_a_new_user_walks_from_doctor_to_clean(cluster: Cluster, tmp_path: Path):
-    runs = tmp_path / "runs"
+def test_a_new_user_walks_from_doctor_to_clean(cluster: Cluster, tmp_path: Path, disk: Path):
+    runs = disk / "runs"
     keys = (*MADE, f"cluster.python={blind_python(tmp_path)}", "export=[image_folder]", "cluster.n_jobs=1")
     assert "did you mean main" in doctor(cluster, runs, *keys, "cluster.partition=mian", code=65)["partition (images)"]["fix"]
     rows = doctor(cluster, runs, *keys)

@@ -138,6 +138,7 @@ def test_a_job_that_no_worker_began_in_is_told_by_its_last_lines(tmp_path):
 def test_what_sites_do_to_jobs_is_tried_again(state):
     reason = conclude([Ended("11_0", state, 0, "n1")])
     assert not reason.final and not reason.without and state in reason.why
+    assert ("launch/cancel.py" in reason.why) is (state == "CANCELLED")  # which a user may have taken for the end of the run
 
 
 def test_a_job_that_was_killed_hints_at_memory():
