@@ -92,7 +92,9 @@ if "kernel" in WAYS:  # elsewhere by its records alone
         launch(cluster, tmp_path / "bad", *args, f"probe.behaviour={{{bad}}}")
         wait_whole(cluster, tmp_path / "well")
         for well in stages(tmp_path / "well"):
-            assert len(read(well.path)) == 1 and "Out Of Memory" in next((well.path / "logs").glob("*_0.log")).read_text()
+            log = next((well.path / "logs").glob("*_0.log"))
+            cluster.wait_for("srun's last word", lambda log=log: "Out Of Memory" in log.read_text())  # behind the worker, which is done
+            assert len(read(well.path)) == 1
         refused = stage(tmp_path / "bad", "first")
         said = verdict(cluster, refused)
         assert len(read(refused.path)) == 1 and "raises as asked" in said["why"] and "memory" not in said["why"]
