@@ -88,7 +88,7 @@ def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, 
         near.wait_for(f"fedstate {name}", lambda: f"FedState:{name}" in near.run("scontrol", "show", "federation").stdout.split("\n")[1])
 
     full = filled(near, "dev")  # until all is submitted
-    launch(near, runs, *CHAIN, "probe.sleep=3")
+    launch(near, runs, *CHAIN, "probe.sleep=10")
     near.run("scancel", full)
     mine = jobs(stage(runs, "first"))
     near.wait_for("work", lambda: "RUNNING" in near.states(mine[0]).values())
@@ -99,7 +99,7 @@ def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, 
         near.wait_for("the gate to be dropped", lambda: near.states(mine[-1]) == {mine[-1]: "REVOKED"})
     finally:
         state("ACTIVE")
-    launch(near, runs, *CHAIN, "probe.sleep=3")
+    launch(near, runs, *CHAIN, "probe.sleep=10")
     wait_whole(near, runs)
     settle(near)
 
