@@ -50,9 +50,9 @@ _digests: dict[Path, tuple[list, str]] = {}  # folder -> what was read there, an
 
 
 def _as_it_is(path: str) -> tuple[int, ...] | None:
-    """What changes with a file's bytes, however it is edited; None where nothing can be said."""
-    with contextlib.suppress(OSError):
-        s = os.stat(path)
+    """What changes with a file's bytes, however it is edited; None where nothing can be said. NFS asks its server where one is opened."""
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as f:
+        s = os.fstat(f.fileno())
         return s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
     return None
 

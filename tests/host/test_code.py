@@ -1,6 +1,8 @@
 """What a worker tells of the code that it runs."""
 
 import json
+import os
+import time
 
 import pytest
 
@@ -25,6 +27,18 @@ def test_the_digest_is_of_the_modules_of_workers_their_names_and_nothing_else(tr
     assert digest(tree) == before
     (tree / "synth/run/b.py").rename(tree / "synth/run/c.py")
     assert digest(tree) != before
+
+
+def test_an_edit_that_keeps_size_and_time_is_seen_and_what_is_as_it_was_is_not_read_again(tree, monkeypatch):
+    before, file = digest(tree), tree / "synth/run/b.py"
+    was = file.stat()
+    time.sleep(0.05)  # beyond a tick of the clock of file systems
+    file.write_text(file.read_text().replace("run", "ran"))
+    os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+    after = digest(tree)
+    assert after != before
+    monkeypatch.setattr(code.hashlib, "sha256", pytest.fail)
+    assert digest(tree) == after
 
 
 def test_what_an_editor_leaves_beside_a_file_or_nobody_can_read_ends_nothing(tree):
