@@ -1,6 +1,7 @@
 """A federation: sbatch hands a job that is no array to all of its clusters, and the first one that has room runs it. A run stays on one."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,10 +15,19 @@ ONE = {"NODES": 1, "DBD": 1, "CPUS": 4, "FEDERATION": "both", "EXTRA": "Federati
 
 
 @pytest.fixture(scope="module")
-def both():
+def federation():
     """(near, far): four cores each, and squeue of each shows the jobs of both."""
     with running(**ONE) as near, running(**ONE, CLUSTER="far", JOIN=near.path) as far:
         yield near, far
+
+
+@pytest.fixture
+def both(federation):
+    """The same, and nothing is left in their queues: what one test leaves when it fails, the next one would wait for."""
+    yield federation
+    for cluster in federation:
+        cluster.run("scancel", "-u", str(os.getuid()), check=False)
+    settle(federation[0])  # it sees both
 
 
 def siblings(cluster, job: str) -> set[str]:
@@ -55,10 +65,9 @@ def test_a_run_stays_on_its_cluster_though_it_is_full_and_is_known_and_cancelled
     seen = {s["name"]: s["slurm"]["tasks"] for s in json.loads(command(far, "status.py", runs, "--json"))}
     assert seen["first"].items() >= {f"dev/{mine[0]}_{i}": "RUNNING" for i in range(2)}.items()
     other = far.sbatch("-M", "far", "--output=/dev/null", "--wrap", "sleep 300")
+    far.wait_state(other, "RUNNING")
     assert f"cancelled: {mine[0]} of cluster dev" in command(far, "cancel.py", runs)
     assert far.states(other) == {other: "RUNNING"}
-    far.run("scancel", other)
-    settle(near)  # it sees both
 
 
 def test_a_gate_submits_again_where_its_run_is(both, tmp_path):
@@ -75,7 +84,6 @@ def test_a_gate_submits_again_where_its_run_is(both, tmp_path):
     submitted = [json.loads(p.read_text()) for p in sorted(runs.glob("*/*/submissions/*.json"))]
     assert {s["cluster"] for s in submitted} == {"far"}
     assert all(siblings(far, job) == {"far"} for s in submitted for job in (*(a["job"] for a in s["arrays"]), s["gate"]))
-    settle(near)
 
 
 def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, tmp_path):
@@ -88,31 +96,29 @@ def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, 
         near.wait_for(f"fedstate {name}", lambda: f"FedState:{name}" in near.run("scontrol", "show", "federation").stdout.split("\n")[1])
 
     full = filled(near, "dev")  # until all is submitted
-    launch(near, runs, *CHAIN, "probe.sleep=10")
+    launch(near, runs, *CHAIN)
+    gate = jobs(stage(runs, "first"))[-1]
+    near.run("scontrol", "hold", gate)  # its turn comes when we say so
     near.run("scancel", full)
-    mine = jobs(stage(runs, "first"))
-    near.wait_for("work", lambda: "RUNNING" in near.states(mine[0]).values())
     state("DRAIN")
     try:
         said = launch(near, tmp_path / "others", *CHAIN, code=75)
         assert "System submissions disabled" in said and "cluster.clusters=NAME" in said
-        near.wait_for("the gate to be dropped", lambda: near.states(mine[-1]) == {mine[-1]: "REVOKED"})
+        near.run("scontrol", "release", gate)
+        near.wait_for("the gate to be dropped", lambda: near.states(gate) == {gate: "REVOKED"})
     finally:
         state("ACTIVE")
-    launch(near, runs, *CHAIN, "probe.sleep=10")
+    launch(near, runs, *CHAIN)
     wait_whole(near, runs)
-    settle(near)
 
 
 def test_a_job_that_a_sibling_has_begun_is_not_taken_for_gone(both, tmp_path):
     """A worker that was submitted by hand, without --array: its own cluster says REVOKED, and its copies have no number."""
     near, far = both
-    full = filled(near, "dev")
+    filled(near, "dev")
     job = near.sbatch("--job-name=by-hand", "--output=/dev/null", "--wrap", "sleep 300")
     far.wait_for("the sibling", lambda: "RUNNING" in far.run("squeue", "--local", "-h", "-j", job, "-o", "%T", check=False).stdout)
     by_id, by_name = f"slurm.seen(['{job}'])", "slurm.seen(names=['by-hand'])"
     for cluster, ask, states in ((near, by_id, "RUNNING"), (far, by_id, "RUNNING"), (near, by_name, ""), (far, by_name, "RUNNING")):
         words = f"from synth.host import slurm; print(*(task.state for task in {ask}))"
         assert cluster.run(sys.executable, "-c", words).stdout.strip() == states
-    near.run("scancel", full, job)
-    settle(near)
