@@ -20,6 +20,7 @@ from launch.config.compose import Composer
 from launch.config.doors import check_flags, check_setting
 from launch.config.inherited import OPTIONS
 from launch.config.near import did_you_mean, inner
+from launch.config.remembered import Frozen
 from launch.config.root import LISTS
 from launch.config.secrets import check_line
 from launch.config.times import check_time, holds_time, typed_time
@@ -80,10 +81,11 @@ def check(argv: list[str]) -> CommandLine:
             composed: Any = OmegaConf.to_container(tree)
             known = [*inner(composed), *(g for g in groups if g not in tree)]
             _check_times(tree)
+            frozen = Frozen(tree)
             for override in values:
                 _check_key(override, tree, known, composer)
                 _check_sweep(override, line.multirun, known)
-                _check_type(override, tree)
+                _check_type(override, tree, frozen)
     return line
 
 
@@ -173,7 +175,8 @@ def _has(composer: Composer, choice: str, key: str) -> bool:
     return key in inner(composed)
 
 
-def _check_type(override: Override, tree: DictConfig) -> None:
+def _check_type(override: Override, tree: DictConfig, frozen: Frozen) -> None:
+    """InputError for a value that the schema does not take. frozen: the tree, of which each value is set into a copy."""
     key = override.key_or_group
     if override.type is OverrideType.DEL:
         parent = key.rpartition(".")[0]
@@ -187,7 +190,7 @@ def _check_type(override: Override, tree: DictConfig) -> None:
             typed_time(key, value)
         if key == "cluster.n_jobs":
             wanted_time(value)
-        copy = OmegaConf.create(tree)
+        copy = frozen.thawed()
         try:
             OmegaConf.update(copy, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
         except OmegaConfBaseException as e:

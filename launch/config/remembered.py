@@ -30,8 +30,8 @@ from omegaconf import DictConfig
 FILES, TREES, TEXTS = 512, 64, 4096  # how many are kept: more than a sweep has, and a few megabytes
 IMMUTABLE = ("pkg", "structured")  # where Hydra's own files and our types come from
 _results: dict[Hashable, ConfigResult | None] = {}
-_configs: dict[Hashable, tuple[ConfigResult, "_Frozen"]] = {}  # by the identity of a result, which is held
-_trees: dict[Hashable, "_Frozen"] = {}
+_configs: dict[Hashable, tuple[ConfigResult, "Frozen"]] = {}  # by the identity of a result, which is held
+_trees: dict[Hashable, "Frozen"] = {}
 
 
 class Loader(ConfigLoaderImpl):
@@ -49,7 +49,7 @@ class Loader(ConfigLoaderImpl):
         key = tuple((key, d.config_path, d.package, d.primary) for key, d in zip(keys, defaults, strict=True))
         if key not in _trees:
             tree = super()._compose_config_from_defaults_list(defaults, _Copies(known))
-            _keep(_trees, key, _Frozen(tree), TREES)
+            _keep(_trees, key, Frozen(tree), TREES)
         return _trees[key].thawed()
 
 
@@ -92,11 +92,11 @@ class _Copies(CachingConfigRepository):
         if result is None or not isinstance(result.config, DictConfig):
             return copy.deepcopy(result)
         if id(result) not in _configs:
-            _keep(_configs, id(result), (result, _Frozen(result.config)), FILES)
+            _keep(_configs, id(result), (result, Frozen(result.config)), FILES)
         return replace(result, config=_configs[id(result)][1].thawed(), header=dict(result.header))
 
 
-class _Frozen:
+class Frozen:
     """A tree as bytes, from which it is made anew in a fraction of the time of a deep copy. Types are kept beside: ours have no module."""
 
     def __init__(self, tree: DictConfig):
