@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from launch.config.clusters import SlurmConfig
 from launch.config.inherited import variable_of
 from launch.config.near import did_you_mean
 from launch.config.times import limit as time_limit
-from launch.slurm.flags import OF_NODES
+from launch.slurm.flags import KEY_OF, OF_NODES, OURS, SET
 from launch.slurm.limits import Limits, Nodes, figures, mib
 from launch.slurm.policy import limit_in, short, time_mends
 from launch.slurm.resources import Resources
@@ -53,7 +54,6 @@ REFUSALS = {
 }
 NO_SUCH_NODE = re.compile(r"node configuration is not available", re.IGNORECASE)  # also said of nodes that are all down
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
-HAVE_KEYS = ("clusters", "partition", "account", "qos", "constraint", "nodelist", "exclude", "time", "time-min", "gres", "mem")
 # of nodes as they are now: the same script may be taken tomorrow
 BUSY = re.compile(r"nodes? .*(?:busy|not available \(down)|DOWN, DRAINED|not responding|: not found on this machine$", re.IGNORECASE)
 
@@ -118,8 +118,14 @@ def _blamed(words: str, resources: Resources, limits: Limits) -> tuple[str, ...]
 def _as_keys(words: str, keys: tuple[str, ...]) -> str:
     """How to type the flags that a site's own words demand."""
     flags = dict.fromkeys(FLAG.findall(words)) if not keys else {}
-    typed = [f"--{f} is cluster.{f.replace('-', '_')}" if f in HAVE_KEYS else f"--{f} is +cluster.extra.{f}" for f in flags]
-    return f"; {', '.join(typed)}" if typed else ""
+    return f"; {', '.join(f'--{flag} {_typed(flag)}' for flag in flags)}" if flags else ""
+
+
+def _typed(flag: str) -> str:
+    if flag not in OURS:
+        return f"is +cluster.extra.{flag}"
+    key = KEY_OF.get(flag, flag)
+    return f"is cluster.{key}" if key in SlurmConfig.__dataclass_fields__ else SET
 
 
 def check_srun(resources: Resources, stage: str) -> None:

@@ -124,6 +124,11 @@ def test_a_time_that_only_a_qos_can_allow_is_told_and_not_refused(check):
             "sbatch: error: Tell your project: --comment=PROJECT and --time\nUnspecified error",
             r"^images: .*; --comment is \+cluster\.extra\.comment, --time is cluster\.time",
         ),
+        (
+            {},
+            "sbatch: error: Say --cpus-per-task, --time-min and --ntasks\nUnspecified error",
+            r"--cpus-per-task is cluster\.cpus_per_job, --time-min is cluster\.time_min, --ntasks is set by the launcher",
+        ),
         ({}, "Job violates accounting/QOS policy", "^images: Slurm refuses it: Job violates"),
     ],
 )
