@@ -26,7 +26,7 @@ from launch.slurm import jobs, order
 from launch.slurm.jobs import Job
 from launch.slurm.submissions import read
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, StoreError, tool
-from synth.host import slurm
+from synth.host import slurm, squeue
 from synth.terminal import printable
 
 DENIED = re.compile(r"job id (\d+).*denied")  # of scancel, about a job of somebody else
@@ -87,7 +87,7 @@ def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> Fo
                 continue
             answered = True
             # one that a federation has dropped ends no more, and what waits for it does not begin
-            tasks = [task for task in tasks if slurm.is_live(task.state) or task.state == slurm.REVOKED]
+            tasks = [task for task in tasks if squeue.is_live(task.state) or task.state == squeue.REVOKED]
             others = list(filter(None, (job.other(task) for task in tasks)))
             if others:
                 if any(job.renamed(task) for task in tasks):
@@ -112,8 +112,8 @@ def drain(found: Sequence[Job], patience: float, tell: Callable[[str], None]) ->
     end, last = time.monotonic() + patience, -1
     while True:
         seen = jobs.states(found).values()
-        live = [task for tasks in seen for task in tasks or () if slurm.is_live(task.state)]
-        pending = [task for task in live if task.state in slurm.WAITING]
+        live = [task for tasks in seen for task in tasks or () if squeue.is_live(task.state)]
+        pending = [task for task in live if task.state in squeue.WAITING]
         if not live and None not in seen:
             return True
         if len(live) - len(pending) != last:

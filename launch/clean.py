@@ -43,7 +43,7 @@ from launch.show.removable import DAY, Asked, Found, Removal, Size, find
 from launch.show.stages import report_on
 from launch.slurm import jobs, order, submissions
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, StoreError, tool
-from synth.host import slurm
+from synth.host import squeue
 from synth.store.files import replace, storing
 from synth.store.folder import StageFolder
 from synth.store.leases import Times
@@ -75,7 +75,7 @@ def in_use(folder: StageFolder) -> str:
         tasks = states[job.key]
         if tasks is None:
             return f"job {job} may be pending or running, and Slurm does not answer here; try it where squeue works"
-        if any(slurm.is_live(task.state) for task in tasks if not job.other(task) or job.renamed(task)):
+        if any(squeue.is_live(task.state) for task in tasks if not job.other(task) or job.renamed(task)):
             return f"in use: job {job} is pending or running; {as_typed('cancel')} ends it"
     return order.unseen(folder.path, submissions.read(folder.path))
 

@@ -26,7 +26,7 @@ from launch.slurm.scripts import scripts_of
 from launch.slurm.site import Site, site_of, with_containers
 from launch.slurm.stored import handed
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
-from synth.host import slurm
+from synth.host import slurm, squeue
 from synth.host.children import tail
 from synth.host.slurm import SlurmError
 from synth.run.trust import secrets_of
@@ -111,12 +111,12 @@ def _ended(folder: StageFolder, job: Queued, wait_s: float, tell: Callable[[str]
         waited = time.monotonic() - begun
         if tasks == [] and waited < UNSEEN:
             state = ""  # not shown yet
-        if state in slurm.OVER:
+        if state in squeue.OVER:
             return _outcome(folder, job, state)
         if state != said and state:
             said = state
             tell(state.lower())
-        if waited > wait_s and state in slurm.WAITING:
+        if waited > wait_s and state in squeue.WAITING:
             why = slurm.ask("squeue", "-h", "-j", job.job, "-o", "%r", cluster=job.cluster).partition("\n")[0].strip()
             slurm.command("scancel", job.job, cluster=job.cluster)
             text = f"job {job.job} waited {waited / 60:.0f} min in the queue ({why or 'no reason told'}), and was cancelled"

@@ -25,7 +25,7 @@ from launch.slurm.submissions import Submission
 from synth import foreign
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
 from synth.host import slurm
-from synth.host.slurm import OVER, JobRef, whole_state
+from synth.host.squeue import OVER, JobRef, whole_state
 from synth.store.events import read_events
 
 MEMORY = "OUT_OF_MEMORY"

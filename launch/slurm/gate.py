@@ -39,8 +39,9 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputErr
 from synth.host import slurm
 from synth.host.deaths import from_outside
 from synth.host.environment import without_secrets
-from synth.host.slurm import Listed, SlurmError
+from synth.host.slurm import SlurmError
 from synth.host.source import SAFE, python_path
+from synth.host.squeue import Listed
 from synth.run.trust import secrets_of
 from synth.store.events import read_events
 from synth.store.files import write_atomic

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from launch.slurm import submissions
 from launch.slurm.submissions import Submission
-from synth.host import slurm
-from synth.host.slurm import JobRef, Seen
+from synth.host import slurm, squeue
+from synth.host.squeue import JobRef, Seen
 
 TIMEOUT = 3.0  # seconds for each call: somebody looks at a screen
 IDS = 20  # the newest submissions of a stage that are asked about
@@ -26,7 +26,7 @@ class StageJobs:
 
     @property
     def live(self) -> list[str]:
-        return [task for task, state in self.tasks.items() if slurm.is_live(state)]
+        return [task for task, state in self.tasks.items() if squeue.is_live(state)]
 
 
 @dataclass(frozen=True)

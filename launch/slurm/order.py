@@ -19,8 +19,9 @@ from launch.slurm.sbatch import Queued
 from launch.slurm.stored import Scripts, handed
 from launch.slurm.submissions import ABANDONED, GATE, SUBMITTED, Array, Order, Submission, another, path_of, read, record, user
 from synth.errors import InputError
-from synth.host import slurm
-from synth.host.slurm import Listed, SlurmError
+from synth.host import slurm, squeue
+from synth.host.slurm import SlurmError
+from synth.host.squeue import Listed
 from synth.run.trust import secrets_of
 from synth.store.folder import StageFolder
 
@@ -47,14 +48,14 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     by_cluster: dict[str, dict[str, dict[str, bool]]] = {}  # cluster -> arrays, gates, ...: in the order of the queue
     for listed in queue:
         part = next(filter(None, (part_of(record, listed) for record in records)), "")
-        if not part or listed.state in slurm.ENDING:
+        if not part or listed.state in squeue.ENDING:
             continue
         found = by_cluster.setdefault(listed.cluster, {"arrays": {}, "gates": {}, "held": {}, "waits": {}, "reasons": {}})
         found["gates" if part == GATE else "arrays"][listed.base] = True
         if listed.held and any(record.part(listed.name) for record in records):
             found["held"][listed.base] = True
         if part != GATE:
-            found["waits"] |= dict.fromkeys(slurm.depends_on(listed), True)
+            found["waits"] |= dict.fromkeys(squeue.depends_on(listed), True)
             found["reasons"][listed.reason] = True
     if not by_cluster:
         return Live()
@@ -258,8 +259,8 @@ def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str], cluste
     """Let every pending job of a cluster that waits for one of `old` wait for `new` instead; the jobs that were moved."""
     old, moved = set(old) - set(new), {}
     for listed in queue:
-        if listed.cluster == slurm.home(cluster) and listed.state == "PENDING" and old & set(slurm.depends_on(listed)):
-            moved[listed.base] = {job: kind for job, kind in slurm.depends_on(listed).items() if job not in old}
+        if listed.cluster == slurm.home(cluster) and listed.state == "PENDING" and old & set(squeue.depends_on(listed)):
+            moved[listed.base] = {job: kind for job, kind in squeue.depends_on(listed).items() if job not in old}
     for job, kept in moved.items():
         wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [f"afterany:{other}" for other in new if other not in kept]
         slurm.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}", cluster=cluster)
@@ -270,8 +271,8 @@ def bind(queue: Sequence[Listed], arrays: Iterable[str], gates: Sequence[str], c
     """Let arrays of which no task runs wait for these gates; those that did not. What a held job waited for is forgotten when it ends."""
     loose = []
     for array in arrays:
-        tasks = [j for j in queue if j.base == array and j.cluster == slurm.home(cluster) and j.state not in slurm.ENDING]
-        if all(j.state == "PENDING" for j in tasks) and not all(set(gates) <= set(slurm.depends_on(j)) for j in tasks):
+        tasks = [j for j in queue if j.base == array and j.cluster == slurm.home(cluster) and j.state not in squeue.ENDING]
+        if all(j.state == "PENDING" for j in tasks) and not all(set(gates) <= set(squeue.depends_on(j)) for j in tasks):
             loose.append(array)
             after = ",".join(f"afterany:{gate}" for gate in gates)
             slurm.call("scontrol", "update", f"JobId={array}", f"Dependency={after}", cluster=cluster)
@@ -283,7 +284,7 @@ def revoked(jobs: Iterable[str], cluster: str = "") -> set[str]:
     as ended, so what waits for them waits for ever."""
     jobs = sorted(jobs)
     tasks = slurm.seen(jobs, cluster=cluster) if jobs else None
-    return {task.base for task in tasks or () if task.state == slurm.REVOKED}
+    return {task.base for task in tasks or () if task.state == squeue.REVOKED}
 
 
 def drop(jobs: Iterable[str], cluster: str = "") -> None:
@@ -297,7 +298,7 @@ def behind(queue: Sequence[Listed], job: str) -> list[str]:
     """Pending jobs that wait for a job, directly or not."""
     chain: dict[str, None] = {job: None}
     while True:
-        new = {j.base for j in queue if j.state == "PENDING" and j.base not in chain and set(slurm.depends_on(j)) & set(chain)}
+        new = {j.base for j in queue if j.state == "PENDING" and j.base not in chain and set(squeue.depends_on(j)) & set(chain)}
         if not new:
             return [j for j in chain if j != job]
         chain |= dict.fromkeys(sorted(new, key=int))

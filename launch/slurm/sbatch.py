@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from launch.slurm.policy import time_mends
-from synth.host import slurm
+from synth.host import slurm, squeue
 from synth.host.slurm import SlurmError
 
 PATIENCE = 60.0  # seconds that a controller may be away, and that the queue may take to show what sbatch says it took
@@ -79,7 +79,7 @@ def in_queue(name: str, clusters: str = "") -> list[Queued]:
         if tasks is None:
             raise SlurmError(f"squeue does not answer{f' for cluster {cluster}' if cluster else ''}", passing=True)
         for task in tasks:
-            if slurm.is_live(task.state) or task.base not in found:
+            if squeue.is_live(task.state) or task.base not in found:
                 found.setdefault(task.base, Queued(task.base, slurm.home(cluster), task.submitted))
     return sorted(found.values(), key=lambda job: int(job.job))
 

@@ -29,7 +29,7 @@ from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, Order, Submission, record, take_turn
 from launch.slurm.submissions import read as read_submissions
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, explained, refused
-from synth.host import slurm
+from synth.host import slurm, squeue
 from synth.host.slurm import SlurmError
 from synth.store.folder import StageFolder
 
@@ -70,7 +70,7 @@ def run(
     return [o for o in outcomes if o.code != EXIT_OK]
 
 
-def to_submit(stages: Sequence[PlannedStage], queue: Sequence[slurm.Listed]) -> list[PlannedStage]:
+def to_submit(stages: Sequence[PlannedStage], queue: Sequence[squeue.Listed]) -> list[PlannedStage]:
     """The stages that are not done and have no job that is pending or running: of others nothing is submitted, so nothing is judged."""
     return [s for s in stages if not state_of(s).done and not order.live(read_submissions(s.folder), queue).arrays]
 
@@ -165,7 +165,7 @@ def stopped(stages: Sequence[Path], ask: bool = True) -> str:
     return "\n".join(["Stopped. These jobs are in the queue and stay there:", *lines, "To cancel them:", f"  {cancel}"])
 
 
-def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
+def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[squeue.Listed]) -> dict[Path, int]:
     """Array tasks of each stage, as many as there is room for in the queue; 0: none needed, or no room within cluster.max_submit.
 
     A limit of the site counts our own jobs, perhaps some of them alone (of an account, a QOS): where there seems to be no room one task
@@ -180,7 +180,7 @@ def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.L
         wanted.append(0 if busy else useful[-1])
     given = wanted
     if site.room is not None:
-        ours = [j for j in slurm.listing(clusters=wished) if j.state not in slurm.ENDING]
+        ours = [j for j in slurm.listing(clusters=wished) if j.state not in squeue.ENDING]
         given = shares(wanted, max(0, site.room - len(ours)))
         if site.cluster.max_submit is None:
             given = [g or min(w, 1) for g, w in zip(given, wanted, strict=True)]
@@ -234,7 +234,7 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
             queue = order.queue_of([folder.path])
             order.move(queue, [live.gate], [turn.gate], live.cluster)
-            awaited = {job for listed in queue if listed.base == live.gate for job in slurm.depends_on(listed)}
+            awaited = {job for listed in queue if listed.base == live.gate for job in squeue.depends_on(listed)}
             if awaited and awaited == order.revoked(awaited, live.cluster):
                 order.drop([*awaited, live.gate], live.cluster)
     n = sum(a.tasks for a in turn.arrays)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from synth.host import slurm
+from synth.host import slurm, squeue
 
 EVERY = 600.0  # seconds between two questions: a time limit may be changed while the job runs
 FLOOR = 15.0  # seconds for encoding, commit and exit, whatever a batch takes
@@ -56,7 +56,7 @@ class Deadline:
     ):
         self._clock, self._ask = clock, ask
         self.end = end_from_env(env, clock())
-        ref = slurm.JobRef.from_env(env)
+        ref = squeue.JobRef.from_env(env)
         self._job = ref.job if ref and self.end is None else ""
 
     def left(self) -> float | None:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-from synth.host.slurm import OVER, WAITING, JobRef, hides_jobs, job_states
+from synth.host.slurm import hides_jobs, job_states
+from synth.host.squeue import OVER, WAITING, JobRef
 
 EVERY = 10.0  # seconds between two questions about the same array
 PAUSE = 1.0  # seconds between any two questions

@@ -16,7 +16,7 @@ from synth.host.code import Sources
 from synth.host.deadline import Deadline
 from synth.host.gone import SlurmJobs
 from synth.host.gpu import every_allocation
-from synth.host.slurm import JobRef
+from synth.host.squeue import JobRef
 from synth.kinds import stage_class
 from synth.redaction import redacted
 from synth.run.finish import finish_stage

@@ -21,7 +21,7 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import COUNT, WORD, Maybe, whole
-from synth.host.slurm import JobRef
+from synth.host.squeue import JobRef
 from synth.store import faults
 from synth.store.files import is_number, make_folder, names_in, storing
 
@@ -56,7 +56,7 @@ class Owner:
     boot: str  # boot id and pid namespace: a pid means something only inside both
     pid: int
     start: str  # start time of the process in clock ticks since boot: a recycled pid differs in it
-    slurm_job: str = ""  # one incarnation: "dev/11_3@1", see synth.host.slurm.JobRef
+    slurm_job: str = ""  # one incarnation: "dev/11_3@1", see synth.host.squeue.JobRef
 
     @staticmethod
     def me() -> "Owner":

@@ -1,7 +1,7 @@
 """Whether the job of a lease has ended, by what squeue is made to say."""
 
 from synth.host.gone import EVERY, SlurmJobs, is_over
-from synth.host.slurm import JobRef
+from synth.host.squeue import JobRef
 
 ME = JobRef("7_0", 1, "dev")
 

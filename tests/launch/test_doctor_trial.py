@@ -22,7 +22,7 @@ from launch.slurm.sbatch import Queued
 from launch.slurm.site import Site
 from synth import worker
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
-from synth.host.slurm import Seen
+from synth.host.squeue import Seen
 from synth.store.folder import StageFolder
 from tests.launch.test_doctor import LIMITS, slurm
 

@@ -18,7 +18,7 @@ from launch.slurm import jobs, submissions
 from launch.slurm.jobs import StageJobs
 from launch.status import _sources, duration, look, main, render
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
-from synth.host.slurm import Seen
+from synth.host.squeue import Seen
 from synth.run.loop import Worker
 from synth.store import leases
 from synth.store.leases import Owner

@@ -8,7 +8,7 @@ from synth.errors import InputError
 from synth.host.allocation import advice, short_of_gpus
 from synth.host.deadline import end_from_env
 from synth.host.gone import is_over
-from synth.host.slurm import is_live, parse_listing, parse_sacct, parse_states
+from synth.host.squeue import is_live, parse_listing, parse_sacct, parse_states
 from tests.launch.slurm.test_resources import TWO, made
 
 # scontrol -o show job of 24.11: Licenses, segments, the line that submitted, TRES by node and task; an array's last task and its rest

@@ -12,8 +12,9 @@ from launch.slurm.order import behind, live, move, place, settle
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, Order, intend, read, record, take_turn
 from synth.errors import InputError
-from synth.host import slurm
-from synth.host.slurm import Listed, Seen, SlurmError
+from synth.host import slurm, squeue
+from synth.host.slurm import SlurmError
+from synth.host.squeue import Listed, Seen
 from synth.run.loop import Worker
 from tests.stages import probe
 
@@ -355,7 +356,7 @@ def test_where_what_a_stage_reads_lost_its_gate_it_waits_for_the_arrays_and_tell
     assert judge(folder, own.number) == 0
     again = read(folder.path)[1]
     waits = next(j for j in queue.jobs if j.base == again.arrays[0].job)
-    assert set(slurm.depends_on(waits)) == {a.job for a in ahead.arrays}
+    assert set(squeue.depends_on(waits)) == {a.job for a in ahead.arrays}
     queue.end(*again.job_ids, *ahead.job_ids)
     record(folder.path, dataclasses.replace(again, tries=0))
     (up.path / "missing.json").write_text('{"why": "no such file"}')

@@ -14,7 +14,8 @@ from launch.slurm.room import back_into_the_queue
 from launch.slurm.site import Site
 from launch.slurm.submissions import INTENDED, read, take_turn
 from synth.host import slurm
-from synth.host.slurm import Listed, SlurmError
+from synth.host.slurm import SlurmError
+from synth.host.squeue import Listed
 from tests.launch.slurm.test_order import ORDER, SCRIPTS, ended, folder, judge, queue  # noqa: F401 (fixtures)
 from tests.launch.slurm.test_resources import cluster
 
