@@ -60,7 +60,7 @@ stop() { # stop NAME SIGNAL SECONDS: then KILL
 }
 
 waitfor() { # waitfor SECONDS WHAT CMD...
-  local what=$2 end=$((SECONDS + $1))
+  local what=$2 end=$((SECONDS + ${SLURM_DEV_BUSY:-1} * $1))
   shift 2
   until "$@" >/dev/null 2>&1; do
     [ $SECONDS -lt $end ] || die "timed out waiting for $what; see $DIR/log"

@@ -27,6 +27,7 @@
 #   SLURM_DEV_PARENT=             a pid: once this process has ended, were it by KILL, all is killed and the folder deleted; without it
 #                                 the cluster outlives the command and the shell that started it
 #   SLURM_DEV_CGROUPS=0           1 = what a job uses beyond its memory is killed by the kernel, as on a site (root, namespaces, cgroup v1)
+#   SLURM_DEV_BUSY=1              times as long as on a free machine all that is waited for may take
 #   SLURM_DEV_NS=auto|0|1         a pid, uts and mount namespace for each node (root): hostname = node name, crash is exact
 set -euo pipefail
 

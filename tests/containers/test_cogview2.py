@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,14 +97,9 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 def drawn_while_killed(folder: StageFolder) -> None:
     """A worker that is killed, with all that it started, when its first unit is there."""
     worker = [sys.executable, "-m", "synth.worker", str(folder.path), "--trust"]
-    process = subprocess.Popen(worker, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 900
-    while not list((folder.path / "units").rglob("*.tar")):
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not folder.is_whole()
+    env = os.environ | {"SYNTHSET_FAULT": "after_commit:kill"}
+    done = subprocess.run(worker, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=900)
+    assert done.returncode == -signal.SIGKILL and list((folder.path / "units").rglob("*.tar")) and not folder.is_whole()
 
 
 def test_a_picture_is_of_its_prompt_and_seed_whatever_came_before_and_whoever_is_killed(world, tmp_path):

@@ -11,7 +11,7 @@ from synth.errors import OutOfDeviceMemory
 from synth.run.loop import Worker
 from synth.run.probe import Probe
 from tests.faults.farm import FAST, SLOW, Child, digests, finish, plan, reference, run
-from tests.stages import events
+from tests.stages import events, wait_for
 
 SICK, WELL = SLOW | {"CUDA_VISIBLE_DEVICES": "1"}, SLOW | {"CUDA_VISIBLE_DEVICES": "0"}
 
@@ -50,9 +50,19 @@ def test_a_device_that_fails_beside_the_loop_or_while_the_model_loads_is_told_to
 @pytest.mark.parametrize("how", ["memory", "device", "bug"])
 def test_of_two_workers_the_one_with_the_bad_device_leaves_and_the_other_makes_all(tmp_path, how):
     folder = plan(tmp_path / "a", slots=100, sleep=0.01, behaviour=every(100, {"raise": how, "on": "gpu 1"}))
+
+    def patch():  # the well one computes nothing until the other has left
+        compute = Probe.compute
+
+        def held(self, state, slots):
+            wait_for(lambda: events(folder, "device"))
+            return compute(self, state, slots)
+
+        Probe.compute = held
+
     sick, well = (
         Child(folder, 0, 2, env=FAST | {"CUDA_VISIBLE_DEVICES": "1"}),
-        Child(folder, 1, 2, env=FAST | {"CUDA_VISIBLE_DEVICES": "0"}),
+        Child(folder, 1, 2, env=FAST | {"CUDA_VISIBLE_DEVICES": "0"}, patch=patch),
     )
     assert (sick.wait(), well.wait()) == (75, 0), sick.text() + well.text()
     finish(folder)

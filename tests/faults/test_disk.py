@@ -58,7 +58,7 @@ def test_a_disk_that_fills_up_anywhere_drains_the_worker_and_the_run_goes_on_whe
 
 
 def test_a_disk_that_fills_up_and_frees_up_under_several_workers(tmp_path, small_disk):
-    folder = plan(small_disk / "runs", slots=200, unit=10, batch=3, size=4000, sleep=0.002)
+    folder = plan(small_disk / "runs", slots=200, unit=10, batch=3, size=4000, sleep=0.02)
     want, rng, codes, end = reference(tmp_path, folder), random.Random(2), [], time.monotonic() + 120
     while not folder.is_done() and time.monotonic() < end:
         children = [Child(folder, i, 3, env=FAST) for i in range(3)]
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_and_frees_up_under_several_workers(tmp_path, small
         if codes:
             time.sleep(rng.uniform(0.0, 0.03))
         else:  # the first time it is full until somebody has met it, however slow the machine is
-            while not any(c.poll() == 75 for c in children) and time.monotonic() < end:
+            while not any(c.poll() == 75 for c in children) and any(c.poll() is None for c in children):
                 time.sleep(0.001)
         (small_disk / "ballast").unlink(missing_ok=True)
         codes += [c.wait() for c in children]

@@ -20,7 +20,7 @@ print("said", end=" ")
 {more}
 leave(7)
 """
-THREAD = "threading.Thread(target=lambda: (time.sleep(0.2), print('the thread', end=' ', flush=True))).start()"
+THREAD = "threading.Thread(target=lambda: (time.sleep(2), print('the thread', end=' ', flush=True))).start()"
 
 
 @pytest.mark.parametrize(

@@ -396,14 +396,17 @@ def test_a_slurm_that_hangs_is_told_by_name_in_the_time_of_one_question(tmp_path
 def test_one_command_that_hangs_leaves_the_answers_of_the_others(tmp_path, monkeypatch):
     for name, does in {
         "scontrol": "echo 'ClusterName = c'; echo 'SLURM_VERSION = 23.02'",
-        "sacctmgr": "sleep 60",
+        "sacctmgr": "sleep 600",
         "sinfo": "echo main",
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(hanging, "_config", {})
-    monkeypatch.setattr(hanging, "_again", 0.0)
-    with hanging.hurry(3.0, 30.0) as asking:
-        assert hanging.site_config()["ClusterName"] == "c" and hanging.ask("sinfo") == "main\n"
-        assert hanging.ask("sacctmgr", "show", "qos") == "" and [*asking.silent] == ["sacctmgr"]
+    for seconds in (3.0, 30.0):  # that a busy machine may need to start three shells
+        monkeypatch.setattr(hanging, "_config", {})
+        monkeypatch.setattr(hanging, "_again", 0.0)
+        with hanging.hurry(seconds, 10 * seconds) as asking:
+            told = hanging.site_config().get("ClusterName"), hanging.ask("sinfo"), hanging.ask("sacctmgr", "show", "qos")
+        if [*asking.silent] == ["sacctmgr"]:
+            break
+    assert told == ("c", "main\n", "") and [*asking.silent] == ["sacctmgr"]

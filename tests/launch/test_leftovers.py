@@ -52,7 +52,7 @@ def test_a_run_that_is_killed_leaves_nothing_that_stays_and_one_that_ends_nothin
             os.kill(pid, signal.SIGKILL)
     killed.wait()
     wait_gone(found)
-    assert all(name.startswith(HERE) for name in left(place)), left(place)
+    wait_for(lambda: all(name.startswith(HERE) for name in left(place)))
     assert command(place).wait(240) == 0, (place / "log").read_text()[-2000:]
     wait_for(lambda: not left(place))
 

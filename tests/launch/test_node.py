@@ -195,7 +195,7 @@ def test_two_machines_share_a_stage_and_both_end_when_it_is_whole(tmp_path):
 
 
 def test_a_dead_worker_is_started_again(tmp_path):
-    folder = probe(tmp_path, slots=60, sleep=0.15)
+    folder = probe(tmp_path, slots=90, sleep=0.15)
     node = start(folder, n_gpus="1")
     until(lambda: folder.progress() >= 4)
     (first,) = named(folder, "start")
@@ -274,10 +274,11 @@ def test_a_stage_waits_for_an_upstream_that_others_make(tmp_path):
     waiting = subprocess.Popen(
         command(second.path, "N_GPUS=1"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    time.sleep(1.5)
+    assert any("waits for probe" in line for line in waiting.stdout)
     assert waiting.poll() is None and not second.committed()
     assert subprocess.run(command(first.path, "N_GPUS=2"), env=environment(), capture_output=True).returncode == 0
-    assert "waits for probe" in waiting.communicate(timeout=240)[0] and waiting.returncode == 0
+    waiting.communicate(timeout=240)
+    assert waiting.returncode == 0
 
 
 def test_an_upstream_that_cannot_become_whole_ends_the_wait(tmp_path):

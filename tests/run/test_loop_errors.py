@@ -35,7 +35,8 @@ def test_a_unit_that_fails_three_times_is_set_aside_and_the_rest_goes_on(tmp_pat
 
 def test_other_workers_see_what_was_set_aside_and_say_70_too(tmp_path):
     folder = plan(tmp_path, sleep=0.002, behaviour={"13": {"raise": "bug"}})
-    codes = [c.wait() for c in [Child(folder, i, 3, env=FAST) for i in range(3)]]
+    patient = FAST | {"SYNTHSET_DEAD_AFTER_S": "5"}  # one that is taken for dead in its try would tell of it, too
+    codes = [c.wait() for c in [Child(folder, i, 3, env=patient) for i in range(3)]]
     assert 70 in codes and set(codes) <= {0, 70}
     assert len(folder.failures()[1]) == 3 and folder.missing() == [1]
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -23,6 +24,8 @@ SCRIPT = REPO / "slurm" / "devcluster" / "devcluster.sh"
 BUSY = 4  # times as long as on a free machine all that is waited for may take
 PORTS = 40  # a cluster's share of the port range
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+
+T = TypeVar("T")
 
 
 class NoCluster(Exception):
@@ -47,9 +50,9 @@ class Cluster:
         mine = {"SLURM_CONF": str(self.path / "etc" / "slurm.conf"), "SYNTHSET_PYTHON": sys.executable, "PYTHONPATH": str(REPO)}
         return clean | mine | {"PATH": f"{clean.get('PATH', '')}:{sbin}"}
 
-    def control(self, verb: str, *args: str, timeout: float = 300) -> str:
+    def control(self, verb: str, *args: str, timeout: float = 300 * BUSY) -> str:
         """Run a verb of devcluster.sh, such as control("crash", "node1")."""
-        knobs = {f"SLURM_DEV_{k}": str(v) for k, v in ({"PARENT": os.getpid()} | dict(self.knobs)).items()}
+        knobs = {f"SLURM_DEV_{k}": str(v) for k, v in ({"PARENT": os.getpid(), "BUSY": BUSY} | dict(self.knobs)).items()}
         env = self.env | knobs | {"SLURM_DEV_DIR": str(self.path), "SLURM_DEV_PORT": str(self.port)}
         done = subprocess.run([str(SCRIPT), verb, *args], env=env, capture_output=True, text=True, timeout=timeout)
         if done.returncode:
@@ -58,7 +61,7 @@ class Cluster:
         return done.stdout
 
     def run(
-        self, *command: str | Path, check: bool = True, timeout: float = 60, cwd: Path | None = None, **env: str
+        self, *command: str | Path, check: bool = True, timeout: float = 60 * BUSY, cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess:
         """Run a command against this cluster; a failure raises with its output."""
         done = subprocess.run([str(c) for c in command], env=self.env | env, capture_output=True, text=True, timeout=timeout, cwd=cwd)
@@ -86,7 +89,7 @@ class Cluster:
 
     # -- waiting, always with a deadline -----------------------------------------------------------------------------
 
-    def wait_for(self, what: str, condition: Callable[[], object], seconds: float = 30) -> object:
+    def wait_for(self, what: str, condition: Callable[[], T], seconds: float = 30) -> T:
         """Poll until the condition is true; its value. seconds: of a free machine."""
         end = time.monotonic() + BUSY * seconds
         while True:
@@ -103,8 +106,7 @@ class Cluster:
 
     def wait_done(self, job: str, seconds: float = 60) -> dict[str, str]:
         """Wait until every task of a job has ended; their states."""
-        self.wait_for(f"job {job} to end", lambda: (s := self.states(job)) and set(s.values()) <= TERMINAL, seconds)
-        return self.states(job)
+        return self.wait_for(f"job {job} to end", lambda: (s := self.states(job)) and set(s.values()) <= TERMINAL and s, seconds)
 
     def processes(self) -> list[int]:
         """Every living process that belongs to this cluster: daemons, step daemons, jobs."""
@@ -129,8 +131,7 @@ def has_cgroups() -> bool:
 
 def _free_port() -> tuple[int, object]:
     """A port range that no other cluster of this machine uses, and the lock that keeps it so while it is open."""
-    folder = Path(tempfile.gettempdir(), f"synthset-devcluster-ports-{os.getuid()}")
-    folder.mkdir(exist_ok=True)
+    folder = _locks()
     for base in range(17000, 30000, PORTS):
         lock = open(folder / str(base), "w")  # noqa: SIM115 (held while the cluster lives)
         try:
@@ -147,11 +148,26 @@ def _free_port() -> tuple[int, object]:
 
 def sweep() -> None:
     """Take down clusters of test runs that were killed, should their keepers have been killed, too."""
-    for record in Path(tempfile.gettempdir()).glob("slurm-*/run/parent"):
-        with contextlib.suppress(OSError):  # another run is at it
-            pid, _, start_time = record.read_text().strip().partition(" ")
-            if record.stat().st_uid == os.getuid() and not _lives(pid, start_time):
-                Cluster(record.parents[1], 0).control("clean")
+    with sweeping():
+        for record in Path(tempfile.gettempdir()).glob("slurm-*/run/parent"):
+            with contextlib.suppress(OSError):  # it goes this moment
+                pid, _, start_time = record.read_text().strip().partition(" ")  # empty: it is being written
+                if pid and record.stat().st_uid == os.getuid() and not _lives(pid, start_time):
+                    Cluster(record.parents[1], 0).control("clean")
+
+
+@contextlib.contextmanager
+def sweeping() -> Iterator[None]:
+    """One test run at a time."""
+    with open(_locks() / "sweep", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _locks() -> Path:
+    folder = Path(tempfile.gettempdir(), f"synthset-devcluster-ports-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _lives(pid: str, start_time: str) -> bool:

@@ -78,4 +78,9 @@ def wait_whole(cluster: Cluster, runs: Path, seconds: float = 90) -> None:
 
 def settle(cluster: Cluster, seconds: float = 60) -> None:
     """Wait until the queue is empty."""
-    cluster.wait_for("the queue to empty", lambda: not cluster.run("squeue", "-h", "-a").stdout.strip(), seconds)
+
+    def empty() -> bool:
+        done = cluster.run("squeue", "-h", "-a", check=False)
+        return not done.returncode and not done.stdout.strip()
+
+    cluster.wait_for("the queue to empty", empty, seconds)

@@ -17,7 +17,7 @@ def test_a_run_on_another_cluster_is_submitted_once_watched_and_cancelled_there(
             return near.run(sys.executable, REPO / "launch" / name, runs, *words)
 
         others = [near.sbatch("--output=/dev/null", "--wrap", "sleep 300") for _ in range(6)]  # of the same numbers
-        slow = (*CHAIN, "probe.sleep=60")
+        slow = (*CHAIN, "probe.sleep=600")
         said = launch(near, runs, *slow, SLURM_CLUSTERS="far")
         assert "SLURM_CLUSTERS=far" in said and said.count("on cluster far") == 2 and "(your default) pays" in said, said
         first, second = stage(runs, "first"), stage(runs, "second")
@@ -27,8 +27,12 @@ def test_a_run_on_another_cluster_is_submitted_once_watched_and_cancelled_there(
         assert jobs(first) + jobs(second) == mine
 
         far.wait_for("work", lambda: far.states(mine[0]).get(f"{mine[0]}_1") == "RUNNING")
-        seen = {s["name"]: s["slurm"] for s in json.loads(command("status.py", "--json").stdout)}
-        assert seen["first"]["tasks"].items() >= {f"far/{mine[0]}_{i}": "RUNNING" for i in range(2)}.items()
+
+        def told():  # it does not wait for a controller that is slow to answer
+            seen = {s["name"]: s["slurm"] for s in json.loads(command("status.py", "--json").stdout)}
+            return seen["first"]["tasks"].items() >= {f"far/{mine[0]}_{i}": "RUNNING" for i in range(2)}.items()
+
+        far.wait_for("status to tell of the other cluster", told)
         done = command("cancel.py")
         assert f"cancelled: {mine[0]} of cluster far" in done.stdout
         settle(far)

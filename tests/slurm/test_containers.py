@@ -11,9 +11,9 @@ from launch.slurm.submissions import read
 from synth.store.events import read_events
 from tests.launch.plan.test_container import SIF, program
 from tests.slurm.devcluster import REPO
-from tests.slurm.launching import launch, settle, stage, units, wait_whole
+from tests.slurm.launching import jobs, launch, settle, stage, units, wait_whole
 
-PROBE = ("recipe=probe", "probe.slots=8", "probe.unit_size=2", "cluster.n_jobs=2")
+PROBE = ("recipe=probe", "probe.slots=8", "probe.unit_size=2", "probe.sleep=2", "cluster.n_jobs=2")  # neither is late for its work
 # exec [options] IMAGE COMMAND...: a clean environment, but for what APPTAINERENV_ brings and for what an image would
 APPTAINER = """
 echo "$*" >>{log}
@@ -58,9 +58,11 @@ def test_an_image_that_was_replaced_while_the_job_waited_is_told_by_its_workers(
     fake = APPTAINER.format(log=tmp_path / "log", code=f"{shlex.quote(str(REPO))}:{tmp_path / 'more'}", python=shlex.quote(sys.executable))
     program(tmp_path / "bin", "apptainer", fake)
     path = f"{tmp_path / 'bin'}:{cluster.env['PATH']}"
-    launch(cluster, runs, *PROBE, f"cluster.container={image}", "+cluster.extra.begin=now+3", PATH=path)
+    launch(cluster, runs, *PROBE, f"cluster.container={image}", "+cluster.extra.begin=now+1hour", PATH=path)
     (tmp_path / "more" / "numpy-0.0.1.dist-info").mkdir(parents=True)
     (tmp_path / "more" / "numpy-0.0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.0.1\n")
+    for job in jobs(stage(runs, "probe")):  # the gate has the flag, too
+        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_whole(cluster, runs)
     settle(cluster)
     warnings = [e["why"] for e in read_events(stage(runs, "probe").path) if e["event"] == "warning"]

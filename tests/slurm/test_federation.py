@@ -49,7 +49,7 @@ def command(cluster, name: str, *words: str | Path) -> str:
 
 def test_a_run_stays_on_its_cluster_though_it_is_full_and_is_known_and_cancelled_from_its_sibling(both, tmp_path):
     near, far = both
-    runs, slow = tmp_path / "runs", (*CHAIN, "probe.sleep=60")
+    runs, slow = tmp_path / "runs", (*CHAIN, "probe.sleep=600")
     full = filled(near, "dev")
     launch(near, runs, *slow)
     first, second = stage(runs, "first"), stage(runs, "second")
@@ -64,7 +64,7 @@ def test_a_run_stays_on_its_cluster_though_it_is_full_and_is_known_and_cancelled
     near.wait_state(mine[0], "RUNNING")
     seen = {s["name"]: s["slurm"]["tasks"] for s in json.loads(command(far, "status.py", runs, "--json"))}
     assert seen["first"].items() >= {f"dev/{mine[0]}_{i}": "RUNNING" for i in range(2)}.items()
-    other = far.sbatch("-M", "far", "--output=/dev/null", "--wrap", "sleep 300")
+    other = far.sbatch("-M", "far", "--output=/dev/null", "--wrap", "sleep 3000")
     far.wait_state(other, "RUNNING")
     assert f"cancelled: {mine[0]} of cluster dev" in command(far, "cancel.py", runs)
     assert far.states(other) == {other: "RUNNING"}
@@ -118,6 +118,8 @@ def test_a_job_that_a_sibling_has_begun_is_not_taken_for_gone(both, tmp_path):
     filled(near, "dev")
     job = near.sbatch("--job-name=by-hand", "--output=/dev/null", "--wrap", "sleep 300")
     far.wait_for("the sibling", lambda: "RUNNING" in far.run("squeue", "--local", "-h", "-j", job, "-o", "%T", check=False).stdout)
+    local = ("squeue", "--local", "-h", "-t", "all", "-j", job, "-o", "%T")
+    near.wait_for("its own cluster to know", lambda: "REVOKED" in near.run(*local, check=False).stdout)
     by_id, by_name = f"slurm.seen(['{job}'])", "slurm.seen(names=['by-hand'])"
     for cluster, ask, states in ((near, by_id, "RUNNING"), (far, by_id, "RUNNING"), (near, by_name, ""), (far, by_name, "RUNNING")):
         words = f"from synth.host import slurm; print(*(task.state for task in {ask}))"

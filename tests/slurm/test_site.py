@@ -66,12 +66,14 @@ def test_half_a_gpu_site_refuses_a_gate_before_the_first_array_and_takes_gates_b
 def test_a_gate_that_meets_a_full_queue_waits_in_it_and_goes_on(site, tmp_path):
     runs = tmp_path / "runs"
     quick = {"SYNTHSET_GATE_PAUSE_S": "2"}
-    launch(site, runs, "recipe=probe", "probe.slots=64", "probe.sleep=1", "cluster.n_jobs=2", "cluster.partition=secret", **quick)
+    stuck = "probe.behaviour={63:{hang:true,times:1}}"  # it is not whole before it is cancelled
+    launch(site, runs, "recipe=probe", "probe.slots=64", "probe.sleep=1", stuck, "cluster.n_jobs=2", "cluster.partition=secret", **quick)
     folder = stage(runs, "probe")
     array, gate = jobs(folder)
     limit(site, 1)
     try:
         site.run("scancel", array)
+        (folder.path / "logs" / "probe-63-0").touch()
         waits = site.wait_for("the gate to wait", lambda: "BeginTime" in listed(site, "%r") and listed(site, "%i"))
         assert waits == [gate] and not (folder.path / "missing.json").exists()
     finally:

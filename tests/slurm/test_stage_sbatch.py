@@ -3,7 +3,7 @@
 import pytest
 
 from tests.lint import clean_shell
-from tests.slurm.devcluster import REPO
+from tests.slurm.devcluster import REPO, running
 from tests.stages import alone, digests, events, probe
 
 SCRIPT = REPO / "slurm" / "stage.sbatch"
@@ -68,9 +68,19 @@ def test_the_workers_exit_code_is_the_jobs(cluster, tmp_path):
     assert cluster.exit_codes(bug) == {bug: 70} and cluster.exit_codes(bad) == {bad: 65} and cluster.exit_codes(nothing) == {nothing: 65}
 
 
-@pytest.mark.parametrize("how", [["--signal=USR2"], ["--signal=TERM"], []])
+@pytest.mark.parametrize("how", ["--signal=USR2", "--signal=TERM"])
 def test_a_signal_reaches_the_worker_which_keeps_its_running_batch(cluster, tmp_path, how):
-    """[] is plain scancel: TERM, and KILL after KillWait, 5 s here."""
+    assert cluster.exit_codes(kept_batches_of(cluster, tmp_path, how)).popitem()[1] == 75
+
+
+def test_plain_scancel_reaches_it_too(tmp_path):
+    """TERM, and KILL after KillWait."""
+    with running(NODES=1, DBD=0, EXTRA="KillWait=60") as patient:
+        kept_batches_of(patient, tmp_path)
+
+
+def kept_batches_of(cluster, tmp_path, *how) -> str:
+    """A job whose worker drains by scancel with these words."""
     folder = probe(tmp_path, slots=400, unit_size=400, sleep=1.0)
     job = submit(cluster, folder)
     cluster.wait_for("a finished batch", lambda: folder.progress() >= 2)
@@ -78,15 +88,14 @@ def test_a_signal_reaches_the_worker_which_keeps_its_running_batch(cluster, tmp_
     cluster.wait_done(job)
     (stop,) = events(folder, "stop")
     assert stop["code"] == 75 and "drained" in stop["why"]
-    if how:
-        assert cluster.exit_codes(job) == {job: 75}
     kept = folder.progress()
     assert kept >= 2 and kept < 400
+    return job
 
 
 def test_a_requeued_job_takes_its_old_lease_over_at_once_and_adopts_its_batches(cluster, tmp_path):
     """On another node, where the old process cannot be looked at, and long before its lease is dead by its beat."""
-    folder = probe(tmp_path, slots=24, unit_size=24, sleep=0.5)
+    folder = probe(tmp_path, slots=24, unit_size=24, sleep=0.5, behaviour={"8": {"hang": True, "on": "node1"}})
     job = submit(cluster, folder, "-w", "node1")
     cluster.wait_for("four batches", lambda: folder.progress() >= 8)
     cluster.run("scancel", "--signal=KILL", job)

@@ -34,6 +34,18 @@ def says(text, **more):
     return ("says", text, more)
 
 
+def after(mark, limit=240.0):
+    """OK, but not before a file is there."""
+
+    def held(*_):
+        end = time.monotonic() + limit
+        while not os.path.exists(mark) and time.monotonic() < end:
+            time.sleep(0.01)
+        return OK
+
+    return held
+
+
 def to(word, what):
     """An answer to prompts that hold a word alone; others get OK."""
     return lambda prompt, _: what if word in prompt else OK
@@ -163,6 +175,7 @@ def main(argv):
     p.add_argument("--linger", type=float, default=0.0, help="seconds that it still takes connections, to drop them, once it dies")
     p.add_argument("--die-once", help="a file that is made at the first start; with it there, it behaves")
     p.add_argument("--deaf-after", type=int, help="answers after which it answers nothing any more, the health check neither")
+    p.add_argument("--until", help="a file without which it answers no more than eight requests")
     p.add_argument("--slow", type=float, default=0.0, help="seconds an answer takes")
     p.add_argument("--child", action="store_true", help="start a child of its own, in another session, that ignores signals")
     p.add_argument("--exit", type=int, help="end at once with this code")
@@ -175,6 +188,8 @@ def main(argv):
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     server = Fake(port=a.port, default=stall(a.slow), key=os.environ.get("VLLM_API_KEY", ""))  # as vLLM does
+    if a.until:
+        server.http.script, server.http.default = [OK] * 8, after(a.until)
     if a.die_at:
         server.http.default = to(a.die_at, ("die",))
     if a.say is not None:

@@ -9,12 +9,16 @@ from pathlib import Path
 from synth.captions.remote.journal import totals
 from synth.host.children import is_alive
 from synth.store.folder import StageFolder
-from tests.captions.remote.fake import Fake, stall
+from tests.captions.remote.fake import OK, Fake, after
 from tests.processes import wait_gone
 from tests.stages import wait_for
 
 REPO = Path(__file__).resolve().parents[3]
-FAKE = f"['{sys.executable}',-m,tests.captions.remote.fake,--port,'{{port}}',--slow,'0.05']"
+
+
+def fake(mark):
+    """A server of ours that answers eight of the 24 requests, and the others once the mark is there."""
+    return f"captioner.command=['{sys.executable}',-m,tests.captions.remote.fake,--port,'{{port}}',--until,'{mark}']"
 
 
 def planned(tmp_path, *captioner):
@@ -51,9 +55,11 @@ def kill_when(folder, answers):
 
 
 def test_answers_outlive_the_worker_that_got_them(tmp_path):
-    with Fake(default=stall(0.05)) as server:
+    mark = tmp_path / "go_on"
+    with Fake([OK] * 8, default=after(mark)) as server:
         folder = planned(tmp_path, "captioner=openai", f"captioner.base_url={server.url}", "captioner.api_key_env=null")
         kill_when(folder, 5)
+        mark.touch()
         journal = next((folder.path / "answers").iterdir())
         with open(journal, "ab") as f:  # as a kill in the middle of a write leaves it
             f.write(b'0123456789abcdef {"key": "half a li')
@@ -66,8 +72,10 @@ def test_answers_outlive_the_worker_that_got_them(tmp_path):
 
 
 def test_a_server_ends_with_its_killed_worker_and_the_next_one_goes_on(tmp_path):
-    folder = planned(tmp_path, "captioner=served", f"captioner.command={FAKE}")
+    mark = tmp_path / "go_on"
+    folder = planned(tmp_path, "captioner=served", fake(mark))
     pids = kill_when(folder, 3)
+    mark.touch()
     assert len(pids) == 2
     wait_gone(pids)
     assert work(folder).wait(240) == 0 and folder.done()["samples"] == 24
@@ -80,13 +88,15 @@ def test_a_server_ends_with_its_killed_worker_and_the_next_one_goes_on(tmp_path)
 
 def test_a_drain_lets_the_window_end_and_takes_the_server_along(tmp_path):
     """A scheduler's SIGTERM goes to every process of the job: the server must outlive it until the window is whole."""
-    folder = planned(tmp_path, "captioner=served", f"captioner.command={FAKE}")
+    mark = tmp_path / "go_on"
+    folder = planned(tmp_path, "captioner=served", fake(mark))
     worker = work(folder)
     wait_for(lambda: totals(folder.path).answers >= 3)
     pids = [int(p) for p in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
     pids += [int(c) for p in pids for c in Path(f"/proc/{p}/task/{p}/children").read_text().split()]
     for pid in (*pids, worker.pid):
         os.kill(pid, signal.SIGTERM)
+    mark.touch()
     assert worker.wait(240) in (0, 75) and len(pids) == 2
     wait_gone(pids)
     assert totals(folder.path).answers == 24

@@ -1,6 +1,7 @@
 """A device that workers left as bad: two fresh processes, then none; the others do its work."""
 
 import io
+import signal
 
 import pytest
 from rich.console import Console
@@ -19,6 +20,19 @@ def quick(monkeypatch):
     monkeypatch.setattr(supervisor, "BACK_OFF", 0.01)
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """The other workers stand still while a device gets its fresh processes, however long those take to start."""
+    left_device = Supervisor._left_device
+
+    def noted(self, slot, *args):
+        left_device(self, slot, *args)
+        for _, process in self.running:
+            process.send_signal(signal.SIGCONT if self._is_retired(slot) else signal.SIGSTOP)
+
+    monkeypatch.setattr(Supervisor, "_left_device", noted)
+
+
 def sick(slots: int, how: str, on: str = "gpu 1", **more) -> dict:
     return {str(slot): {"raise": how, "on": on} | more for slot in range(slots)}
 
@@ -33,7 +47,7 @@ def supervised(folder, *gpus: str, devices: Devices | None = None) -> tuple[list
 
 
 @pytest.mark.parametrize("how", ["device", "memory"])
-def test_a_bad_device_gets_two_fresh_processes_and_the_others_do_its_work(tmp_path, how):
+def test_a_bad_device_gets_two_fresh_processes_and_the_others_do_its_work(tmp_path, patient, how):
     folder = probe(tmp_path / "a", slots=240, sleep=0.1, behaviour=sick(240, how))
     devices = Devices()
     codes, said = supervised(folder, "0", "1", devices=devices)
@@ -94,7 +108,7 @@ def test_a_worker_on_cores_that_only_fails_gives_every_unit_three_tries_and_ends
     assert codes == [70] and folder.set_aside() == [*range(10)] and events(folder, "device") == []
 
 
-def test_the_launcher_remembers_bad_devices_from_stage_to_stage_and_goes_on_with_the_rest(tmp_path, gpus):
+def test_the_launcher_remembers_bad_devices_from_stage_to_stage_and_goes_on_with_the_rest(tmp_path, gpus, patient):
     stages = [probe(tmp_path, slots=120, sleep=0.1, behaviour=sick(120, "device")), probe(tmp_path, seed=7)]
     outcomes, _ = launched(*stages)
     assert [o.code for o in outcomes] == [0, 0]

@@ -14,7 +14,7 @@ from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from tests.processes import below, standing_still
 
-SLOW = ["probe.slots=48", "probe.unit_size=4", "probe.batch_size=1", "probe.sleep=0.2", "cluster.n_jobs=2"]  # 5 s
+SLOW = ["probe.slots=48", "probe.unit_size=4", "probe.batch_size=1", "probe.sleep=0.3", "cluster.n_jobs=2"]  # 7 s
 
 
 def workers_of(parent: int) -> list[int]:
@@ -39,6 +39,10 @@ def the_stage(world) -> StageFolder | None:
 
 def begun(world):
     return until(lambda: (folder := the_stage(world)) and folder.progress() > 2 and folder)
+
+
+def starts(folder):
+    return [e for e in read_events(folder.path) if e["event"] == "start"]
 
 
 def test_ctrl_c_drains_with_75_and_the_same_command_completes(world):
@@ -91,11 +95,12 @@ def test_a_killed_worker_is_started_again(world):
 def test_two_commands_on_one_folder_share_the_work(world):
     first = world.start(*world.probe, *SLOW)
     folder = begun(world)
+    until(lambda: len(starts(folder)) == 2)
     commands = [first]
     try:
         with standing_still(workers_of(first.pid)):  # until those of the second command are there, too
             commands.append(world.start(*world.probe, *SLOW))
-            until(lambda: len([e for e in read_events(folder.path) if e["event"] == "start"]) == 4)
+            until(lambda: len(starts(folder)) == 4)
         outs = [p.communicate(timeout=240)[0] for p in commands]
     finally:
         for command in commands:
