@@ -5,11 +5,13 @@ import hashlib
 
 import pytest
 
+from synth.captions.llama.reshard import reshard
 from synth.errors import EXIT_AGAIN
 from synth.run.loop import Worker
+from tests.campaign.worlds import EMBEDDED
 from tests.captions.llama import tiny
 from tests.captions.llama.test_stage import plan, ranks_of
-from tests.slurm.launching import blind_python
+from tests.slurm.launching import blind_python, launch, local, seen_by, settle, stage, units, wait_whole
 from tests.slurm.test_stage_sbatch import SCRIPT
 from tests.stages import digests, events
 
@@ -45,3 +47,21 @@ def test_two_shards_drain_in_the_middle_of_a_decode_and_go_on_to_the_same_bytes(
     undisturbed = plan(tmp_path / "undisturbed", checkpoint, degree=2, slots=48, max_gen_len=120)
     assert Worker(undisturbed, 0, 1).run() == 0
     assert digests(folder) == digests(undisturbed)
+
+
+def test_two_ranks_under_srun_with_flags_of_the_users_own_write_the_same_bytes(cluster, tmp_path):
+    """Ranks are started by torchrun inside one task: what srun is told of tasks must not reach them, nor bind both to one core."""
+    reshard(EMBEDDED, tmp_path / "llama", 2)
+    few = ("until=captions", "dataset.classes=0..3", "captions.total=16", "captions.unit_size=8", "captions.window=8")
+    args = (*few, f"captioner.ckpt_dir={tmp_path}/llama", "captioner.max_gen_len=24")
+    flags = ("+cluster.srun_extra.label=true", "+cluster.srun_extra.cpu-bind=none", "cluster.mem=2G")
+    runs, python = tmp_path / "runs", blind_python(tmp_path)
+    launch(cluster, runs, *args, *flags, f"cluster.python={python}", "cluster.n_jobs=1")
+    wait_whole(cluster, runs, 400)
+    settle(cluster)
+    folder = stage(runs, "captions")
+    assert [gpus for gpus, words in seen_by(python) if "synth.worker" in words] == ["0,1"]
+    lines = [line for log in (folder.path / "logs").glob("*_0.log") for line in log.read_text().splitlines()]
+    assert any(line.startswith("0: ") for line in lines), "srun did not label the lines of its task"
+    local(cluster, tmp_path / "local", *args, n_jobs=1)
+    assert units(runs) == units(tmp_path / "local")
