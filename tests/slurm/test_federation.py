@@ -74,11 +74,12 @@ def test_a_gate_submits_again_where_its_run_is(both, tmp_path):
     near, far = both
     runs = tmp_path / "runs"
     full = filled(far, "far")  # until all is submitted
-    launch(near, runs, *CHAIN, "probe.sleep=3", "cluster.clusters=far")
+    launch(near, runs, *CHAIN, "probe.behaviour={7:{hang:true,times:1}}", "cluster.clusters=far")  # it is not whole by itself
     far.run("scancel", full)
-    first = jobs(stage(runs, "first"))[0]
-    far.wait_for("work", lambda: "RUNNING" in far.states(first).values())
-    far.run("scancel", first)
+    first, second = stage(runs, "first"), stage(runs, "second")
+    (second.path / "logs" / "probe-7-0").touch()  # its one time
+    far.wait_for("the last unit to hang", lambda: (first.path / "logs" / "probe-7-0").exists())
+    far.run("scancel", jobs(first)[0])
     wait_whole(near, runs)
     assert len(jobs(stage(runs, "first"))) == 4
     submitted = [json.loads(p.read_text()) for p in sorted(runs.glob("*/*/submissions/*.json"))]
