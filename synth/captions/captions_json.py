@@ -7,6 +7,7 @@ caption's place in the list is the number of its image for ever. The Parquet fil
 
 import hashlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -61,9 +62,9 @@ def more_than(slots: int, wanted: int, have: int, total: int, n_classes: int) ->
 
 
 def _few(lacking: Sequence[tuple[str, int]]) -> str:
-    """ "'cat' has 7, 'dog' 0, and 3 more classes have too few" """
+    """ "'cat' has 7, 'dog' 0, and 3 more have too few, all in the log" """
     shown = [f"{name!r} has {n}" for name, n in lacking[:NAMED]]
-    return ", ".join(shown) + (f", and {len(lacking) - NAMED} more have too few" if lacking[NAMED:] else "")
+    return ", ".join(shown) + (f", and {len(lacking) - NAMED} more have too few, all in the log" if lacking[NAMED:] else "")
 
 
 class CaptionsJson(WholeFiles):
@@ -83,6 +84,8 @@ class CaptionsJson(WholeFiles):
             short = self.config.total - len(gathered.rows)
             classes = self._classes()
             lacking = gathered.short(self.config.per_class, classes)
+            for name, n in lacking if lacking[NAMED:] else ():  # into the log, whose path stands beside the message
+                print(f"too few captions: {name!r} has {n} of {self.config.per_class}", file=sys.stderr)
             each = f" ({self.config.per_class} of each class are wanted; {_few(lacking)})" if lacking else ""
             wanted, have = (self.config.per_class, lacking[0][1]) if lacking else (self.config.total, len(gathered.rows))
             why = f" ({', '.join(f'{reason} {n}' for reason, n in sorted(gathered.reasons.items()))})" if gathered.reasons else ""

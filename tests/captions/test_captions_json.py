@@ -90,6 +90,15 @@ def test_classes_that_lack_captions_are_named_and_what_is_advised_makes_more(roo
     assert slots_for(2 * len(CLASSES), factor, 1, len(CLASSES)) >= 10 + len(CLASSES)
 
 
+def test_classes_that_a_message_has_no_room_for_stand_in_the_log(root, capsys, monkeypatch):
+    monkeypatch.setattr("synth.captions.captions_json.NAMED", 1)
+    assert work(captions_json_stage(root, [captions_stage(root, ["a"])], 2 * len(CLASSES), per_class=2)) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"has 0, and {len(CLASSES) - 1} more have too few, all in the log)" in said
+    told = [line for line in said.splitlines() if line.startswith("too few captions: ")]
+    assert sorted(told) == sorted(f"too few captions: {name!r} has {int(n == 0)} of 2" for n, name in enumerate(CLASSES))
+
+
 def test_no_number_is_advised_where_none_would_be_true(root, capsys):
     """Of a class without any caption the rate is not known; makers of a fixed number do not ask for more."""
     stage = captions_stage(root, ["a"])
