@@ -13,7 +13,7 @@ from launch.config.clusters import SlurmConfig
 from launch.config.inherited import variable_of
 from launch.config.near import did_you_mean
 from launch.config.times import limit as time_limit
-from launch.slurm.flags import KEY_OF, OF_NODES, OURS, SET
+from launch.slurm.flags import KEY_OF, NO_JOB, OF_NODES, OURS, SET, UNCOUNTED
 from launch.slurm.limits import Limits, Nodes, figures, mib
 from launch.slurm.policy import limit_in, short, time_mends
 from launch.slurm.resources import Resources
@@ -117,11 +117,13 @@ def _blamed(words: str, resources: Resources, limits: Limits) -> tuple[str, ...]
 
 def _as_keys(words: str, keys: tuple[str, ...]) -> str:
     """How to type the flags that a site's own words demand."""
-    flags = dict.fromkeys(FLAG.findall(words)) if not keys else {}
+    flags = dict.fromkeys(flag for flag in FLAG.findall(words) if flag not in NO_JOB) if not keys else {}
     return f"; {', '.join(f'--{flag} {_typed(flag)}' for flag in flags)}" if flags else ""
 
 
 def _typed(flag: str) -> str:
+    if flag in UNCOUNTED:
+        return "asks for GPUs, which cluster.gpus_per_job does"
     if flag not in OURS:
         return f"is +cluster.extra.{flag}"
     key = KEY_OF.get(flag, flag)

@@ -129,6 +129,11 @@ def test_a_time_that_only_a_qos_can_allow_is_told_and_not_refused(check):
             "sbatch: error: Say --cpus-per-task, --time-min and --ntasks\nUnspecified error",
             r"--cpus-per-task is cluster\.cpus_per_job, --time-min is cluster\.time_min, --ntasks is set by the launcher",
         ),
+        (
+            {},
+            "sbatch: error: Ask with --gpus-per-task\nTry 'sbatch --help' for more\nUnspecified error",
+            r"--gpus-per-task asks for GPUs, which cluster\.gpus_per_job does; (?=cluster\.check=false)",
+        ),
         ({}, "Job violates accounting/QOS policy", "^images: Slurm refuses it: Job violates"),
     ],
 )
