@@ -15,12 +15,12 @@ from launch.slurm.order import Live
 from launch.slurm.resources import resources_of
 from launch.slurm.submissions import ABANDONED, Order, path_of, read, record, take_turn
 from synth.run.loop import Worker
-from tests.launch.slurm.test_order import SCRIPTS, ended, folder, judge, queue, submitted  # noqa: F401 (fixtures)
+from tests.launch.slurm.played import SCRIPTS, judge, submitted
 from tests.launch.slurm.test_resources import cluster
 
 
 @pytest.fixture
-def texts(queue, monkeypatch):  # noqa: F811
+def texts(queue, monkeypatch):
     """What sbatch is given to read."""
     given, call = [], queue.call
 
@@ -32,7 +32,7 @@ def texts(queue, monkeypatch):  # noqa: F811
     return given
 
 
-def edited(folder, ended, **change):  # noqa: F811
+def edited(folder, ended, **change):
     """The record of a submission, as somebody else who may write there leaves it."""
     path = path_of(folder.path, ended.number)
     raw = json.loads(path.read_text())
@@ -40,7 +40,7 @@ def edited(folder, ended, **change):  # noqa: F811
     path.write_text(json.dumps(raw))
 
 
-def test_the_words_of_a_record_are_not_run_to_finish_a_stage(folder, ended, tmp_path):  # noqa: F811
+def test_the_words_of_a_record_are_not_run_to_finish_a_stage(folder, ended, tmp_path):
     assert Worker(folder, 0, 1).run() == 0
     (folder.path / "done.json").unlink()
     edited(folder, ended, worker=["/bin/sh", "-c", f"touch {tmp_path}/ran", "sh"])
@@ -50,7 +50,7 @@ def test_the_words_of_a_record_are_not_run_to_finish_a_stage(folder, ended, tmp_
 
 @pytest.mark.parametrize("which", ["script", "gate_script"])
 @pytest.mark.parametrize("how", ["elsewhere", "above", "a link", "changed", "a pipe", "gone"])
-def test_a_script_that_its_launcher_did_not_write_is_not_submitted_again(folder, queue, ended, texts, tmp_path, capsys, which, how):  # noqa: F811
+def test_a_script_that_its_launcher_did_not_write_is_not_submitted_again(folder, queue, ended, texts, tmp_path, capsys, which, how):
     evil = tmp_path / "evil.sbatch"
     evil.write_text("#!/bin/sh\ntouch /tmp/mine\n")
     own = folder.path / "submissions" / getattr(Order.of(ended), which)
@@ -70,7 +70,7 @@ def test_a_script_that_its_launcher_did_not_write_is_not_submitted_again(folder,
     assert "run the command of this run again, which writes its own" in capsys.readouterr().err
 
 
-def test_a_gate_submits_what_it_read_whatever_becomes_of_the_file(folder, ended, texts, monkeypatch):  # noqa: F811
+def test_a_gate_submits_what_it_read_whatever_becomes_of_the_file(folder, ended, texts, monkeypatch):
     read_scripts = stored.read
 
     def swapped(*args):
@@ -84,12 +84,12 @@ def test_a_gate_submits_what_it_read_whatever_becomes_of_the_file(folder, ended,
     assert texts == [SCRIPTS.array, SCRIPTS.array, SCRIPTS.gate]
 
 
-def test_a_gate_that_was_told_no_digests_submits_nothing(folder, queue, ended):  # noqa: F811
+def test_a_gate_that_was_told_no_digests_submits_nothing(folder, queue, ended):
     before = len(queue.did("sbatch"))
     assert gate.judge(folder, ended.number) == 65 and len(queue.did("sbatch")) == before
 
 
-def test_a_gate_behind_live_jobs_is_our_own_and_not_that_of_the_last_record(folder, queue, texts, tmp_path):  # noqa: F811
+def test_a_gate_behind_live_jobs_is_our_own_and_not_that_of_the_last_record(folder, queue, texts, tmp_path):
     turn = submitted(folder, queue)
     evil = tmp_path / "evil.sbatch"
     evil.write_text("#!/bin/sh\ntouch /tmp/mine\n")
@@ -123,7 +123,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("what", STRANGE)
-def test_a_record_of_other_types_is_left_out_and_named_and_its_number_is_not_waited_for(folder, queue, ended, capsys, what):  # noqa: F811
+def test_a_record_of_other_types_is_left_out_and_named_and_its_number_is_not_waited_for(folder, queue, ended, capsys, what):
     change = STRANGE[what]
     path = path_of(folder.path, 2)
     raw = json.loads(path_of(folder.path, 1).read_text()) | {"number": 2}
@@ -136,7 +136,7 @@ def test_a_record_of_other_types_is_left_out_and_named_and_its_number_is_not_wai
     assert f"{path}: is no record of a submission" in capsys.readouterr().out
 
 
-def test_the_command_of_a_record_is_shown_as_text(folder, ended, capsys):  # noqa: F811
+def test_the_command_of_a_record_is_shown_as_text(folder, ended, capsys):
     edited(folder, ended, heal=0, command="cd /x\x1b]0;title\x07 && run")
     assert judge(folder, ended.number) == 65
     told = capsys.readouterr().err
@@ -148,7 +148,7 @@ def test_the_command_of_a_record_is_shown_as_text(folder, ended, capsys):  # noq
     [{"max_array": 1}, {"heal": 10**11}, {"max_requeues": 10**11}, {"n_jobs": 10**6}, {"on_missing": "hold"}, "goes_on", "units"],
     ids=str,
 )
-def test_a_gate_orders_no_more_and_no_oftener_than_its_launcher_did(folder, queue, ended, capsys, change):  # noqa: F811
+def test_a_gate_orders_no_more_and_no_oftener_than_its_launcher_did(folder, queue, ended, capsys, change):
     """A million arrays, or jobs without end, in the name of whoever planned the run."""
     told = SCRIPTS.told(ended)
     changed = {change: 7} if isinstance(change, str) else {"order": {**ended.order, **change}}

@@ -9,12 +9,12 @@ from launch.slurm import gate, last
 from launch.slurm.last import Notice, forget, notice_of, tell_end, told_otherwise
 from launch.slurm.submissions import read, record
 from synth.run.loop import Worker
-from tests.launch.slurm.test_order import ORDER, SCRIPTS, queue, submitted  # noqa: F401 (a fixture)
+from tests.launch.slurm.played import ORDER, SCRIPTS, submitted
 from tests.stages import probe
 
 
 @pytest.fixture
-def run(tmp_path, queue, monkeypatch):  # noqa: F811
+def run(tmp_path, queue, monkeypatch):
     """Two stages, neither of which reads the other; both are submitted with a command that writes into a file."""
     monkeypatch.setattr(last, "PATIENCE", 0.0)
     monkeypatch.setattr(last, "all_done", lambda stages, all_done=last.all_done: all_done(stages, 0.0))

@@ -16,14 +16,14 @@ from launch.slurm.submissions import INTENDED, read, take_turn
 from synth.host import slurm
 from synth.host.slurm import SlurmError
 from synth.host.squeue import Listed
-from tests.launch.slurm.test_order import ORDER, SCRIPTS, ended, folder, judge, queue  # noqa: F401 (fixtures)
+from tests.launch.slurm.played import ORDER, SCRIPTS, judge
 from tests.launch.slurm.test_resources import cluster
 
 FULL = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
 
 
 @pytest.fixture
-def limit(queue, monkeypatch):  # noqa: F811
+def limit(queue, monkeypatch):
     """limit(most): Slurm takes so many jobs; scancel makes room."""
     call = queue.call
 
@@ -48,12 +48,12 @@ def limit(queue, monkeypatch):  # noqa: F811
     return set_to
 
 
-def placed(folder, tasks: int):  # noqa: F811
+def placed(folder, tasks: int):
     return place(folder, take_turn(folder.path, settle), ORDER, SCRIPTS, tasks, ())
 
 
 @pytest.mark.parametrize(("most", "tasks"), [(99, [3]), (3, [1]), (2, [1])])
-def test_a_full_queue_gets_fewer_jobs_and_a_gate_behind_them(folder, queue, limit, most, tasks):  # noqa: F811
+def test_a_full_queue_gets_fewer_jobs_and_a_gate_behind_them(folder, queue, limit, most, tasks):
     limit(most)
     turn = placed(folder, 3)
     assert [a.tasks for a in turn.arrays] == tasks and turn.n_jobs == sum(tasks) and turn.gate
@@ -61,7 +61,7 @@ def test_a_full_queue_gets_fewer_jobs_and_a_gate_behind_them(folder, queue, limi
     assert all(job.name.startswith(turn.job_name) for job in queue.jobs)
 
 
-def test_a_queue_without_room_for_one_job_and_its_gate_keeps_nothing_and_no_record(folder, queue, limit):  # noqa: F811
+def test_a_queue_without_room_for_one_job_and_its_gate_keeps_nothing_and_no_record(folder, queue, limit):
     limit(1)
     with pytest.raises(SlurmError, match="AssocMaxSubmitJobLimit"):
         placed(folder, 3)
@@ -70,7 +70,7 @@ def test_a_queue_without_room_for_one_job_and_its_gate_keeps_nothing_and_no_reco
     assert placed(folder, 3).number == 1
 
 
-def test_while_fewer_are_tried_nobody_else_takes_the_turn(folder, queue, limit, monkeypatch):  # noqa: F811
+def test_while_fewer_are_tried_nobody_else_takes_the_turn(folder, queue, limit, monkeypatch):
     limit(2)
     states, call = [], slurm.call
 
@@ -83,7 +83,7 @@ def test_while_fewer_are_tried_nobody_else_takes_the_turn(folder, queue, limit, 
     assert set(states) == {INTENDED} and len(states) > 2
 
 
-def test_a_gate_alone_that_finds_no_room_leaves_no_record(folder, queue, limit):  # noqa: F811
+def test_a_gate_alone_that_finds_no_room_leaves_no_record(folder, queue, limit):
     limit(0)
     turn = dataclasses.replace(take_turn(folder.path, settle), order=dataclasses.asdict(ORDER))
     with pytest.raises(SlurmError):
@@ -93,8 +93,8 @@ def test_a_gate_alone_that_finds_no_room_leaves_no_record(folder, queue, limit):
 
 @pytest.mark.parametrize(("in_queue", "most", "given"), [(0, None, 4), (8, None, 1), (12, None, 1), (12, 10, 0), (7, 10, 2)])
 def test_room_is_counted_by_our_own_jobs_and_sbatch_has_the_last_word_where_there_seems_to_be_none(
-    folder,  # noqa: F811
-    queue,  # noqa: F811
+    folder,
+    queue,
     monkeypatch,
     in_queue,
     most,
@@ -120,7 +120,7 @@ def ignored(monkeypatch):
     return found
 
 
-def test_a_gate_that_meets_a_full_queue_goes_back_into_it_and_cancels_nothing(folder, queue, ended, ignored, capsys):  # noqa: F811
+def test_a_gate_that_meets_a_full_queue_goes_back_into_it_and_cancels_nothing(folder, queue, ended, ignored, capsys):
     queue.refuse["sbatch"] = FULL
     assert judge(folder, ended.number) == 75
     requeue, begin = queue.did("scontrol")
@@ -130,12 +130,12 @@ def test_a_gate_that_meets_a_full_queue_goes_back_into_it_and_cancels_nothing(fo
     assert [s.number for s in read(folder.path)] == [ended.number]
 
 
-def test_a_refusal_that_time_does_not_mend_ends_as_before(folder, queue, ended, ignored):  # noqa: F811
+def test_a_refusal_that_time_does_not_mend_ends_as_before(folder, queue, ended, ignored):
     queue.refuse["sbatch"] = "sbatch: error: QOSMaxWallDurationPerJobLimit"
     assert judge(folder, ended.number) == 65 and not ignored and not queue.did("scontrol")
 
 
-def test_a_gate_that_may_not_go_back_says_so_with_the_limit(folder, queue, ended, ignored):  # noqa: F811
+def test_a_gate_that_may_not_go_back_says_so_with_the_limit(folder, queue, ended, ignored):
     queue.refuse |= {"sbatch": FULL, "scontrol": "Access/permission denied"}
     assert judge(folder, ended.number) == 65
     why = json.loads((folder.path / "missing.json").read_text())["why"]
@@ -152,13 +152,13 @@ def test_a_gate_that_may_not_go_back_says_so_with_the_limit(folder, queue, ended
         ({}, None, "no job of Slurm"),
     ],
 )
-def test_looks_are_ever_further_apart_and_bounded(queue, ignored, env, begins, says):  # noqa: F811
+def test_looks_are_ever_further_apart_and_bounded(queue, ignored, env, begins, says):
     said = back_into_the_queue("full", 1000, "", lambda text: None, env)
     assert says in said and bool(said) is (begins is None)
     assert [c[-1] for c in queue.did("scontrol") if c[0] == "update"] == ([f"StartTime=now+{begins}seconds"] if begins else [])
 
 
-def test_a_begin_that_cannot_be_set_is_told_and_the_gate_waits_all_the_same(queue, ignored, monkeypatch):  # noqa: F811
+def test_a_begin_that_cannot_be_set_is_told_and_the_gate_waits_all_the_same(queue, ignored, monkeypatch):
     def call(*args: str, **kwargs: object) -> str:
         if "update" in args:
             raise SlurmError("scontrol: no")

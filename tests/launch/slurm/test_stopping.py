@@ -16,7 +16,7 @@ from launch.slurm.submit import Placed
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, InputError, StoreError
 from synth.host import slurm
 from synth.host.slurm import SlurmError
-from tests.launch.slurm.test_order import folder, queue, submitted  # noqa: F401 (fixtures)
+from tests.launch.slurm.played import submitted
 from tests.launch.slurm.test_resources import cluster
 from tests.stages import probe
 
@@ -47,7 +47,7 @@ def test_a_signal_that_was_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_what_is_queued_is_told_with_the_line_that_cancels_it(folder, queue, monkeypatch):  # noqa: F811
+def test_what_is_queued_is_told_with_the_line_that_cancels_it(folder, queue, monkeypatch):
     turn = submitted(folder, queue)
     text = submit.stopped([folder.path])
     assert f"{folder.path.name}: 100 101 102" in text and text.splitlines()[-1].endswith(f"cancel {folder.path}")
@@ -55,7 +55,7 @@ def test_what_is_queued_is_told_with_the_line_that_cancels_it(folder, queue, mon
     assert "100 101 102" in submit.stopped([folder.path]) and turn.gate == "102"
 
 
-def test_the_line_that_cancels_names_the_stages_that_are_listed_and_no_folder_above_them(tmp_path, queue):  # noqa: F811
+def test_the_line_that_cancels_names_the_stages_that_are_listed_and_no_folder_above_them(tmp_path, queue):
     """Other runs lie beside them in the folder that they have in common."""
     stages = [probe(tmp_path / name, slots=40, unit_size=4) for name in ("a run", "other", "none")]
     for stage in stages[:2]:
@@ -65,7 +65,7 @@ def test_the_line_that_cancels_names_the_stages_that_are_listed_and_no_folder_ab
 
 
 @pytest.mark.parametrize("at", ["squeue", "between"])
-def test_one_more_ctrl_c_at_any_time_still_tells_what_is_queued(folder, queue, monkeypatch, at):  # noqa: F811
+def test_one_more_ctrl_c_at_any_time_still_tells_what_is_queued(folder, queue, monkeypatch, at):
     stage = PlannedStage(folder.spec, folder.path.parent, planned=True)
     said, listing = [], slurm.listing
 
@@ -100,12 +100,12 @@ def test_one_more_ctrl_c_at_any_time_still_tells_what_is_queued(folder, queue, m
     assert "100 101 102" in said[-1] and [p.outcome.code for p in placed.values()][1:] in ([], [EXIT_AGAIN])
 
 
-def test_an_array_that_may_be_queued_is_told_by_its_name(folder, queue):  # noqa: F811
+def test_an_array_that_may_be_queued_is_told_by_its_name(folder, queue):
     torn = intend(folder.path, 1)
     assert f"perhaps more, whose names begin with {torn.job_name}" in submit.stopped([folder.path])
 
 
-def test_before_anything_is_submitted_nothing_is_said_to_be_queued(folder, queue):  # noqa: F811
+def test_before_anything_is_submitted_nothing_is_said_to_be_queued(folder, queue):
     assert submit.stopped([folder.path]) == "Stopped before anything was submitted."
 
 
@@ -124,7 +124,7 @@ def test_before_anything_is_submitted_nothing_is_said_to_be_queued(folder, queue
         (KeyboardInterrupt(), EXIT_AGAIN, "stopped in the middle; the same command looks for its jobs by their name"),
     ],
 )
-def test_what_ends_a_submission_says_whether_the_same_command_helps(folder, queue, monkeypatch, error, code, says):  # noqa: F811
+def test_what_ends_a_submission_says_whether_the_same_command_helps(folder, queue, monkeypatch, error, code, says):
     def fail(*args):
         raise error
 
@@ -145,14 +145,14 @@ def test_a_queue_that_cannot_be_asked_ends_before_anything_is_submitted(monkeypa
         submit.run([], PLAIN, None, False)
 
 
-def test_a_stage_that_would_wait_for_jobs_of_two_clusters_is_refused_by_name(folder, queue):  # noqa: F811
+def test_a_stage_that_would_wait_for_jobs_of_two_clusters_is_refused_by_name(folder, queue):
     stage = PlannedStage(folder.spec, folder.path.parent, planned=True)
     with pytest.raises(InputError, match="12 of cluster far, 13 of cluster dev, and all jobs of a run have to be on one cluster"):
         submit._one_cluster(stage, [("far", "12"), ("dev", "13")])
     assert submit._one_cluster(stage, [("far", "12"), ("far", "13")]) == "far" and submit._one_cluster(stage, []) == ""
 
 
-def test_what_waits_is_moved_on_its_own_cluster_alone(folder, queue):  # noqa: F811
+def test_what_waits_is_moved_on_its_own_cluster_alone(folder, queue):
     submitted(folder, queue, depends=("9",))
     queue.jobs = [replace(j, cluster="far") for j in queue.jobs] + queue.jobs
     assert order.move(queue.jobs, ["9"], ["8"], "far") == ["100", "101"]

@@ -1,0 +1,1 @@
+from tests.launch.slurm.played import ended, folder, queue  # noqa: F401 (fixtures)
